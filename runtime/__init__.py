@@ -1,0 +1,1 @@
+"""The engine: it claims steps and effects, performs them, and wakes what sleeps."""

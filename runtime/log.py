@@ -1,0 +1,66 @@
+"""Log lines of every process in one format, our own and those of libraries alike."""
+
+import logging
+import sys
+from typing import cast
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor
+
+from runtime.settings import Settings
+
+# Libraries that tell more at INFO than an operator needs. Procrastinate logs the arguments of
+# each job there.
+_QUIET = ("procrastinate", "aiohttp.access", "asyncio", "twilio.http_client")
+
+
+def configure(settings: Settings) -> None:
+    """Send structlog's and the standard library's lines to stderr, as `log_format` says.
+
+    `structlog.contextvars.bind_contextvars` adds keys to all lines of a task. Procrastinate and
+    aiohttp's access log speak from WARNING on, or at level debug. Safe to call again.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    final: list[Processor]
+    if settings.log_format == "json":
+        final = [structlog.processors.format_exc_info, _render_json]
+    else:
+        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(
+            level if level <= logging.DEBUG else max(level, logging.WARNING)
+        )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _render_json(_logger: object, _method: str, event: EventDict) -> str:
+    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """The logger of a module: `log = get(__name__)`; `log.info("batch.claimed", steps=5)`."""
+    return cast("structlog.stdlib.BoundLogger", structlog.get_logger(name))

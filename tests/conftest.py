@@ -1,0 +1,124 @@
+"""Fixtures: a real PostgreSQL for the session, a migrated database of its own for every test."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from runtime import embedded_postgres
+from runtime.database import create_pool, use_json
+from runtime.settings import Settings
+from sql.migrate import migrate
+
+
+@pytest.fixture(scope="session")
+def run_id() -> str:
+    """The same in all workers of one pytest-xdist run, and in no other run."""
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid4().hex)[:12]
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """An empty folder for a server of the test's own, which root's server account can reach.
+
+    pytest's own tmp_path is private to its user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="callboard-test-"))
+    folder.chmod(0o755)
+    yield folder
+    embedded_postgres.stop(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server_dsn(run_id: str) -> Iterator[str]:
+    """A server for the session: TEST_DATABASE_URL (its role makes databases), or an embedded one.
+
+    The workers of pytest-xdist share it; the last to leave stops it and removes its files.
+    """
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    folder = Path(tempfile.gettempdir(), f"callboard-tests-{run_id}")
+    server = embedded_postgres.start(folder, volatile=True)
+    yield server.dsn
+    if server.stop():
+        shutil.rmtree(folder)
+
+
+def _with_database(dsn: str, database: str) -> str:
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{database}"))
+
+
+@pytest.fixture(scope="session")
+def template(server_dsn: str, run_id: str) -> Iterator[str]:
+    """The name of a database with all migrations, made once per process, for tests to copy."""
+    name = f"callboard_template_{run_id}_{os.getpid()}"
+    # Not an async fixture: every test has an event loop of its own.
+    asyncio.run(_execute(server_dsn, f"create database {name}"))
+    asyncio.run(migrate(_with_database(server_dsn, name)))
+    yield name
+    asyncio.run(_execute(server_dsn, f"drop database {name} with (force)"))
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
+    """The address of a new database with nothing in it."""
+    async with _database(server_dsn, "template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
+    """The address of this test's own, migrated database."""
+    async with _database(server_dsn, template) as dsn:
+        yield dsn
+
+
+@asynccontextmanager
+async def _database(server_dsn: str, template: str) -> AsyncIterator[str]:
+    name = f"callboard_test_{uuid4().hex[:12]}"
+    # A third of the time that `wal_log`, the default, takes for a schema of this size.
+    await _execute(server_dsn, f"create database {name} template {template} strategy file_copy")
+    yield _with_database(server_dsn, name)
+    await _execute(server_dsn, f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def settings(dsn: str, tmp_path: Path) -> Settings:
+    """Settings for this test's database, whatever the environment says."""
+    return Settings(database_url=dsn, data=tmp_path)
+
+
+@pytest.fixture
+async def pool(dsn: str, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
+    """A pool on this test's database, as the engine makes it."""
+    pool = await create_pool(dsn, settings)
+    yield pool
+    # Not `close`, which waits for connections that a failed test still holds.
+    pool.terminate()
+
+
+@pytest.fixture
+async def conn(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """One connection to this test's database, with our codecs and no time limits."""
+    connection = await asyncpg.connect(dsn)
+    await use_json(connection)
+    yield connection
+    connection.terminate()
