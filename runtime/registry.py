@@ -1,0 +1,98 @@
+"""The engine finds actors here: action types, effect types and timer kinds by name.
+
+The registry is filled in one visible place (`actors/__init__.py`) and handed to whoever needs
+it; there is no global one, so that tests make their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from runtime.effect import Effect, Result
+    from runtime.outcomes import Outcome
+    from runtime.stage import Item, Stage
+    from runtime.timers import Timer
+
+FAMILIES: Final = (
+    "crm",
+    "timing",
+    "email",
+    "sms",
+    "voice",
+    "messenger",
+    "webhook",
+    "code",
+    "notification",
+    "membership",
+)
+
+Performance = Callable[["Stage", "Sequence[Item]"], Awaitable["Sequence[Outcome]"]]
+Send = Callable[["Effect", Any], Awaitable["Result"]]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionType:
+    """One of the 24 types: its name, its config model and its performance.
+
+    `perform` is given items of this type only, no two of one contact, with rendered
+    `item.values`, inside the batch's transaction, and returns an outcome for each in order.
+    None: the type is legal, and a workflow that holds it cannot be activated yet.
+    `resume` follows a Sleep or a Wait; `settle` follows a Dispatch (the engine has a default).
+    `contended`: it locks a row that others queue up at, so it is performed last in a
+    transaction and nothing is fused behind it.
+    """
+
+    name: str
+    family: str
+    config: type[BaseModel]
+    perform: Performance | None = None
+    resume: Performance | None = None
+    settle: Performance | None = None
+    contended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EffectType:
+    """One kind of thing that leaves the house.
+
+    `send` does it, once, within `timeout_seconds`, and returns a Result; an exception counts
+    as a failure of kind internal. `open` gives what all sends of one pool share (a session, a
+    connection); it is entered once per pool. `on_unknown` says what follows when a worker died
+    after dispatch: `repeat` under the same idempotency key, or `fail` with outcome_unknown.
+    """
+
+    kind: str
+    family: str
+    send: Send
+    on_unknown: Literal["repeat", "fail"]
+    open: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimerType:
+    """What happens when a timer of this kind falls due, inside the transaction that removes it."""
+
+    kind: str
+    fire: Callable[["Stage", "Sequence[Timer]"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The action types, effect types and timer kinds of one process."""
+
+    actions: Mapping[str, ActionType]
+    effects: Mapping[str, EffectType] = field(default_factory=dict)
+    timers: Mapping[str, TimerType] = field(default_factory=dict)
+
+    def families(self) -> tuple[str, ...]:
+        """The families that have anything to perform here, in the order of FAMILIES."""
+        used = {a.family for a in self.actions.values() if a.perform is not None}
+        used |= {e.family for e in self.effects.values()}
+        return tuple(f for f in FAMILIES if f in used)
