@@ -1,0 +1,92 @@
+"""The kinds of value that action configs are made of.
+
+Models are strict and refuse unknown fields. They are validated from JSON, where strictness lets
+a UUID, an instant or a time of day be text and nothing else be coerced. A value that is missing
+(error types `missing` and `incomplete`) leaves a draft incomplete; any other error is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from runtime.templates import TemplateError, compile_text
+
+INCOMPLETE = ("missing", "incomplete")
+"""Error types that say «not yet there» instead of «wrong»."""
+
+
+class Config(BaseModel):
+    """The base of all config models: strict, closed, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def incomplete(field: str, message: str) -> PydanticCustomError:
+    """Build the error for a field that another field's value makes required."""
+    return PydanticCustomError("incomplete", "{field}: {reason}", {"field": field, "reason": message})
+
+
+def storable(text: str) -> str:
+    """Refuse what JSON may carry and PostgreSQL text cannot: NUL and lone surrogates."""
+    if "\x00" in text:
+        raise PydanticCustomError("nul_character", "text must not contain NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("lone_surrogate", "text must be valid Unicode") from None
+    return text
+
+
+def template(text: str) -> str:
+    """Refuse a text whose merge fields do not parse, with line and column."""
+    try:
+        compile_text(storable(text))
+    except TemplateError as error:
+        raise PydanticCustomError(
+            "template_error",
+            "{reason}",
+            {
+                "code": error.code,
+                "reason": error.message,
+                "line": error.line,
+                "column": error.column,
+            },
+        ) from None
+    return text
+
+
+MERGE_FIELDS = {"x-merge-fields": True}
+
+MergeText = Annotated[str, AfterValidator(template), Field(json_schema_extra=MERGE_FIELDS)]
+"""Text with merge fields; may be empty, and may render empty."""
+
+RequiredMergeText = Annotated[
+    str, Field(min_length=1, json_schema_extra=MERGE_FIELDS), AfterValidator(template)
+]
+"""Text with merge fields that must not be empty before rendering."""
+
+PlainText = Annotated[str, AfterValidator(storable)]
+"""Text taken as it is."""
+
+
+def _templates(value: Any) -> Any:
+    match value:
+        case str():
+            template(value)
+        case dict():
+            for key, inner in value.items():
+                storable(key)
+                _templates(inner)
+        case list():
+            for inner in value:
+                _templates(inner)
+    return value
+
+
+MergeValue = Annotated[
+    Any, AfterValidator(_templates), WithJsonSchema({"description": "any JSON value", **MERGE_FIELDS})
+]
+"""Any JSON value; every text in it may hold merge fields."""
