@@ -36,7 +36,7 @@ async def _check_version(dsn: str) -> None:
         connection = await asyncpg.connect(dsn, timeout=15)
     except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise DatabaseError(
-            f"DATABASE_URL: no connection ({error or type(error).__name__})"
+            f"DATABASE_URL: no connection ({str(error) or type(error).__name__})"
         ) from error
     try:
         version = connection.get_server_version()

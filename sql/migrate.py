@@ -18,7 +18,7 @@ from sql import MIGRATIONS
 # Any number will do as long as nobody else on the database uses it: "callboard" in ASCII, folded.
 _LOCK = 0x63616C6C626F6172
 # Stands for Procrastinate's packaged schema, which cannot be applied twice and keeps no record.
-_PROCRASTINATE = "0000_procrastinate"
+_PROCRASTINATE = "0001_procrastinate"
 
 
 class MigrationError(Exception):

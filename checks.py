@@ -1,0 +1,57 @@
+"""What `run.py test` runs: lint, format, types, import contract, then the tests with coverage."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from environment import ROOT
+
+_LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+_STAGES = {
+    "lint": ["-m", "ruff", "check", "."],
+    "format": ["-m", "ruff", "format", "--check", "."],
+    "types": ["-m", "mypy"],
+    "imports": ["-c", _LINT_IMPORTS],
+    "tests": ["-m", "pytest", "--cov", "--cov-report=term-missing:skip-covered"],
+}
+_GRACE_SECONDS = 30
+
+
+def run_all(pytest_arguments: list[str]) -> int:
+    """Run every stage, whatever the others say; exit code 1 if any failed.
+
+    With arguments for pytest, only pytest runs, without coverage, and the exit code is its own.
+    """
+    if pytest_arguments:
+        return _run(["-m", "pytest", *pytest_arguments])
+    failed, summary = [], []
+    for name, arguments in _STAGES.items():
+        print(f"── {name}: {' '.join(arguments[1:3])}", flush=True)
+        began = time.monotonic()
+        if _run(arguments) != 0:
+            failed.append(name)
+        verdict = "FAILED" if name in failed else "ok"
+        summary.append(f"{name:8} {verdict:6} {time.monotonic() - began:7.1f} s")
+    print("\n".join(["──", *summary]))
+    return 1 if failed else 0
+
+
+def _run(arguments: list[str]) -> int:
+    """Run Python with these arguments at our root; if we are ended, it is ended first."""
+    path = [str(ROOT), str(ROOT / "http"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+    )
+    try:
+        return process.wait()
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # pytest takes its fixtures down on this
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
