@@ -193,7 +193,7 @@ def _watch(command: list[str], began: float) -> list[str]:
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.strip():
+            if line.strip() and not line.startswith("WARNING: Location"):  # a mirror's gaps
                 lines.append(line.rstrip())
 
     reader = threading.Thread(target=read, daemon=True)

@@ -99,7 +99,7 @@ class Server:
 
         Safe to call twice. Runs by itself when the interpreter exits.
         """
-        if self._stake is None:
+        if self._stake is None or not self.data.exists():  # somebody removed it all
             return False
         with _turn(self.data):
             self.keep_running()

@@ -23,6 +23,7 @@ _ACCOUNT = "callboard-postgres"
 _PORT = "5432"  # of a Unix socket: only a part of its file name
 _SOCKET_PATH_LIMIT = 90  # a socket's whole path must fit into 104 bytes on macOS, 108 on Linux
 _START_SECONDS = 900  # crash recovery of a large folder takes minutes
+_ANSWER_SECONDS = 5
 _READY, _REJECTING = 0, 1  # exit codes of pg_isready
 
 
@@ -200,7 +201,16 @@ class Cluster:
         deadline = time.monotonic() + _START_SECONDS
         while (socket := self._socket_in_use()) is not None:
             code = self._run(
-                [str(self.binaries / "pg_isready"), "-q", "-t", "3", "-h", socket, "-p", _PORT]
+                [
+                    str(self.binaries / "pg_isready"),
+                    "-q",
+                    "-t",
+                    str(_ANSWER_SECONDS),
+                    "-h",
+                    socket,
+                    "-p",
+                    _PORT,
+                ]
             ).returncode
             if code == _READY:
                 return True
@@ -230,9 +240,10 @@ class Cluster:
         Postgres itself refuses to start over a process id that is alive, be it a zombie's or one
         that another program got since. A live server that does not answer is left alone.
         """
-        pid = self.postmaster()
-        if pid is None:
+        locks = [self.folder / "postmaster.pid", self._socket_folder() / f".s.PGSQL.{_PORT}.lock"]
+        if not any(lock.exists() for lock in locks):
             return
+        pid = self.postmaster()
         mine = self._processes()
         if any(process.pid == pid for process in mine):
             raise EmbeddedPostgresError(
@@ -243,7 +254,8 @@ class Cluster:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(orphans, timeout=5)
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        for lock in locks:
+            lock.unlink(missing_ok=True)
 
     def _processes(self) -> list[psutil.Process]:
         """The live server processes of this cluster: each has the folder as working directory."""
@@ -284,11 +296,14 @@ class Cluster:
 
     def halt(self) -> None:
         """Stop the server: sessions are ended, open transactions rolled back."""
+        socket_folder = Path(self._socket_in_use() or self.folder)
         try:
             self.run("pg_ctl", "-D", str(self.folder), "-w", "-t", "60", "-s", "-m", "fast", "stop")
         except EmbeddedPostgresError:
             # The next start recovers from the log; nothing that was committed is lost.
             self.run("pg_ctl", "-D", str(self.folder), "-w", "-s", "-m", "immediate", "stop")
+        if socket_folder != self.folder:
+            shutil.rmtree(socket_folder, ignore_errors=True)
 
     def ensure_database(self, database: str) -> None:
         """Create the database unless it exists."""

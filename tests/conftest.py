@@ -1,11 +1,13 @@
 """Fixtures: a real PostgreSQL for the session, a migrated database of its own for every test."""
 
 import asyncio
+import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -17,6 +19,11 @@ from runtime import embedded_postgres
 from runtime.database import create_pool, use_json
 from runtime.settings import Settings
 from sql.migrate import migrate
+
+
+def pytest_configure() -> None:
+    # By default SIGTERM would end us without taking down fixtures, and leave servers behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +54,23 @@ def server_dsn(run_id: str) -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
+    _remove_what_killed_runs_left()
     folder = Path(tempfile.gettempdir(), f"callboard-tests-{run_id}")
     server = embedded_postgres.start(folder, volatile=True)
     yield server.dsn
     if server.stop():
         shutil.rmtree(folder)
+
+
+def _remove_what_killed_runs_left() -> None:
+    for folder in Path(tempfile.gettempdir()).glob("callboard-tests-*"):
+        with suppress(OSError), (folder / "postgres.users").open("r+") as users:
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # a run that lives
+            embedded_postgres.stop(folder)
+            shutil.rmtree(folder)
 
 
 def _with_database(dsn: str, database: str) -> str:
