@@ -45,7 +45,7 @@ def enter(*, dev: bool = False) -> None:
     if _is_current(LOCK):
         if _inside():
             return
-    elif not missing("dev" if dev else None):
+    elif not _inside() and not missing("dev" if dev else None):
         return
     else:
         with _turn():

@@ -11,7 +11,7 @@ from runtime import database
 from runtime.database import DatabaseError, create_pool, resolve_dsn
 from runtime.settings import Settings
 
-JSON = [None, True, 1, 1.5, "", "ä€😀", [], {}, {"a": [1, {"b": None}]}, "\\u0000"]
+JSON: list[Any] = [None, True, 1, 1.5, "", "ä€😀", [], {}, {"a": [1, {"b": None}]}, "\\u0000"]
 
 
 @pytest.mark.parametrize("value", JSON, ids=repr)

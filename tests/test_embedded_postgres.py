@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: whoever dies, in whatever way, the next start works and loses nothing."""
+"""The embedded PostgreSQL: whoever dies in whatever way, the next start works, nothing is lost."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ async def test_the_server_starts_with_our_settings_and_a_database(data: Path) ->
     assert await _fetch(server.dsn, "show synchronous_commit") == "on"
     assert await _fetch(server.dsn, "show jit") == "off"
     assert await _fetch(server.dsn_for("postgres"), "show timezone") == "UTC"
-    psql = [server.psql_path, server.dsn, "-XAtc", "select 42"]
+    psql = [str(server.psql_path), server.dsn, "-XAtc", "select 42"]
     assert subprocess.check_output(psql, text=True) == "42\n"
 
 
