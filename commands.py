@@ -214,26 +214,25 @@ def _token_create(settings: "Settings", options: argparse.Namespace) -> int | No
     return create_from_cli(settings, account=options.account, role=options.role, name=options.name)
 
 
-def _database(settings: "Settings") -> str:
+def _db_uri(settings: "Settings", _options: argparse.Namespace) -> None:
     from runtime import embedded_postgres
 
     if settings.database_url is not None:
-        return settings.database_url
-    server = embedded_postgres.start(settings.data)
-    server.keep_running()
-    return server.dsn
-
-
-def _db_uri(settings: "Settings", _options: argparse.Namespace) -> None:
-    print(_database(settings))
+        print(settings.database_url)
+    else:
+        server = embedded_postgres.start(settings.data)
+        server.keep_running()
+        print(server.dsn)
 
 
 def _db_psql(settings: "Settings", options: argparse.Namespace) -> int:
+    from runtime import embedded_postgres
     from runtime.postgres_cluster import wheel_binaries
 
+    # A server that we start for this lives as long as psql, unless others use it.
+    dsn = settings.database_url or embedded_postgres.start(settings.data).dsn
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own: it cancels the running query
-    command = [str(wheel_binaries() / "psql"), _database(settings), *options.extra]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.call([str(wheel_binaries() / "psql"), dsn, *options.extra])
 
 
 def _db_stop(settings: "Settings", _options: argparse.Namespace) -> None:

@@ -89,20 +89,29 @@ class Server:
         return pid
 
     def keep_running(self) -> None:
-        """Give up our stake without stopping anything: the server outlives this process."""
+        """Give up our stake, and let the server run on whoever comes and goes, until `stop(data)`.
+
+        Somebody got its address and may use it without our knowing.
+        """
+        _keep(self.data).touch()
+        self._give_up_stake()
+
+    def _give_up_stake(self) -> None:
         if self._stake is not None:
             os.close(self._stake)
             self._stake = None
 
     def stop(self) -> bool:
-        """Give up our stake; whoever is last stops the server, and gets True.
+        """Give up our stake; whoever is last stops the server, and gets True, unless it is kept.
 
         Safe to call twice. Runs by itself when the interpreter exits.
         """
         if self._stake is None or not self.data.exists():  # somebody removed it all
             return False
         with _turn(self.data):
-            self.keep_running()
+            self._give_up_stake()
+            if _keep(self.data).exists():
+                return False
             users = os.open(_users(self.data), os.O_RDWR)
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,6 +127,10 @@ class Server:
 
 def _users(data: Path) -> Path:
     return data / "postgres.users"
+
+
+def _keep(data: Path) -> Path:
+    return data / "postgres.keep"
 
 
 @contextmanager
@@ -141,6 +154,7 @@ def start(data: Path, *, volatile: bool = False) -> Server:
         cluster.make()
         changed = cluster.configure(_configuration(volatile))
         if not cluster.answers():
+            _keep(data).unlink(missing_ok=True)
             cluster.clear_dead()
             cluster.launch()
         elif changed:
@@ -158,6 +172,7 @@ def stop(data: Path) -> bool:
         return False
     cluster = Cluster(data)
     with _turn(data):
+        _keep(data).unlink(missing_ok=True)
         if not cluster.answers():
             return False
         cluster.halt()

@@ -157,11 +157,13 @@ def test_stop_of_a_folder_without_a_server_says_so(data: Path) -> None:
     assert stop(data) is False
 
 
-def test_a_server_told_to_keep_running_outlives_its_process(data: Path) -> None:
+def test_a_server_that_is_kept_outlives_all_its_users_until_it_is_stopped(data: Path) -> None:
     server = start(data, volatile=True)
     server.keep_running()
     assert server.stop() is False
+    assert start(data, volatile=True).stop() is False
     assert stop(data) is True
+    assert start(data, volatile=True).stop() is True
 
 
 def test_an_interrupted_first_start_is_begun_anew(data: Path) -> None:
