@@ -7,7 +7,8 @@ reads no definition from the database.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -45,3 +46,24 @@ class CompiledVersion:
     workflow_name: str
     actions: Mapping[UUID, CompiledAction]
     heads: Mapping[UUID | None, UUID]
+
+    field_paths: frozenset[str] = field(init=False)
+
+    @property
+    def account_fields(self) -> Mapping[str, Any]:
+        """What merge fields can name of the account."""
+        return {"name": self.account.name, "currency": self.account.currency}
+
+    def __post_init__(self) -> None:
+        """Gather the merge fields of all actions, with every prefix of their paths."""
+        paths = {
+            ".".join(parts[: n + 1])
+            for action in self.actions.values()
+            for parts in (name.split(".") for name in action.values.fields)
+            for n in range(len(parts))
+        }
+        object.__setattr__(self, "field_paths", frozenset(paths))
+
+    def uses(self, path: str) -> bool:
+        """Whether any merge field of any action names this path or something below it."""
+        return path in self.field_paths

@@ -36,9 +36,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The step did not succeed; the engine decides on retry, fallback, going on or failing."""
+    """The step did not succeed; the engine decides on retry, fallback, going on or failing.
+
+    `is_final`: not tried again, whatever the kind; its effects have used up their tries.
+    """
 
     failure: Failure
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ that it is committed together with the record of the step, or not at all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from runtime.outcomes import EffectRequest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from runtime.definitions import CompiledAction
+    from runtime.definitions import CompiledAction, CompiledVersion
+    from runtime.states import Status
 
 Contact = dict[str, Any]
 """A contact's columns by name (id, account_id, first_name, last_name, email, email_normalized,
@@ -52,14 +54,11 @@ class Item:
 
     step_id: UUID
     execution_id: UUID
-    account: Account
-    workflow_id: UUID
-    version_id: UUID
+    version: CompiledVersion
     action: CompiledAction
     contact: Contact
     sequence: int
     phase: str
-    started_at: datetime
     context: Mapping[str, Any]
     results: dict[str, Any]
     priority: int = 0
@@ -70,17 +69,29 @@ class Item:
     values: Mapping[str, Any] = field(default_factory=dict)
     event: Mapping[str, Any] | None = None
     effects: Sequence[Mapping[str, Any]] = ()
+    event_id: int | None = None
+    error_code: str | None = None
     return_action_id: UUID | None = None
     execution_started_at: datetime | None = None
-    is_new: bool = False
-    """True for a fused step: it has no row yet."""
-    phases_begun: str = "pending"
-    """The status that the row stands in, for the state table."""
+    begun_at: datetime | None = None
+    """When its performance began in this batch; None: not yet."""
+    status: Status | None = "pending"
+    """The status that its row stands in; None for a fused step, which has no row yet."""
+
+    @property
+    def account(self) -> Account:
+        """The account that this step belongs to."""
+        return self.version.account
 
     @property
     def account_id(self) -> UUID:
-        """The account that this step belongs to."""
-        return self.account.id
+        """The id of the account that this step belongs to."""
+        return self.version.account.id
+
+    @property
+    def workflow_id(self) -> UUID:
+        """The workflow whose version this step runs."""
+        return self.version.workflow_id
 
     @property
     def contact_id(self) -> UUID:
@@ -120,6 +131,7 @@ class FieldChange:
 
 
 Outside = Callable[..., Awaitable[list[asyncpg.Record]]]
+ActiveVersion = Callable[[UUID, UUID], Awaitable["CompiledVersion | None"]]
 
 
 @dataclass(slots=True, eq=False)
@@ -135,11 +147,21 @@ class Stage:
     db: asyncpg.Connection
     now: datetime
     outside: Outside
+    find_active_version: ActiveVersion
     events: list[Event] = field(default_factory=list)
     changes: list[FieldChange] = field(default_factory=list)
     notices: list[tuple[Item, EffectRequest]] = field(default_factory=list)
     ready: set[str] = field(default_factory=set)
     """Families that have new ready work beyond the batch's own steps; rung after the commit."""
+    _began: float = field(default_factory=time.monotonic)
+
+    def instant(self) -> datetime:
+        """Give the clock's instant at this moment; `now` is the one at which the batch began."""
+        return self.now + timedelta(seconds=time.monotonic() - self._began)
+
+    async def active_version(self, account_id: UUID, workflow_id: UUID) -> CompiledVersion | None:
+        """Give the version that new runs of a workflow take; None unless the workflow is active."""
+        return await self.find_active_version(account_id, workflow_id)
 
     def emit(
         self,

@@ -81,8 +81,9 @@ CREATE TABLE workflow_action_executions (
     skip_reason            varchar(60),
     waiting_for            varchar(50),
     waiting_action_id      uuid,
+    event_id               bigint,
+    return_action_id       uuid,
     worker_id              uuid,
-    lease_expires_at       timestamptz,
     CONSTRAINT valid_execution_status CHECK (
         status IN ('pending', 'scheduled', 'running', 'completed', 'failed', 'skipped', 'waiting')
     ),
@@ -107,14 +108,18 @@ CREATE INDEX action_executions_waiting ON workflow_action_executions (contact_id
     WHERE status = 'waiting';
 CREATE INDEX action_executions_timeout ON workflow_action_executions (scheduled_at)
     WHERE status = 'waiting' AND scheduled_at IS NOT NULL;
-CREATE INDEX action_executions_leased ON workflow_action_executions (lease_expires_at)
-    WHERE status = 'running' AND lease_expires_at IS NOT NULL;
+CREATE INDEX action_executions_in_hand ON workflow_action_executions (worker_id)
+    WHERE status = 'running' AND worker_id IS NOT NULL;
 CREATE INDEX action_executions_failed ON workflow_action_executions (completed_at)
     WHERE status = 'failed';
 COMMENT ON COLUMN workflow_action_executions.phase IS
     'What a claim does with it: perform (first or again), resume (its wait is over), settle (its effects have ended).';
 COMMENT ON COLUMN workflow_action_executions.hold IS
     'parked: its execution is paused; isolated: was in hand when a worker died, is claimed alone.';
+COMMENT ON COLUMN workflow_action_executions.event_id IS
+    'The domain event that ended its wait; NULL after a time-out. Whoever sets pending first has won.';
+COMMENT ON COLUMN workflow_action_executions.return_action_id IS
+    'Where the execution goes on when the branch that a fallback entered has ended.';
 COMMENT ON COLUMN workflow_action_executions.result_data IS
     'What the action gave; later steps read it as {{steps.<key>.…}}.';
 
@@ -211,7 +216,6 @@ CREATE TABLE effects (
     error_code        varchar(60),
     error_message     text,
     worker_id         uuid,
-    lease_expires_at  timestamptz,
     scheduled_at      timestamptz,
     created_at        timestamptz NOT NULL,
     ready_at          timestamptz,
@@ -222,8 +226,8 @@ CREATE TABLE effects (
                    'succeeded', 'failed', 'unknown', 'suppressed', 'cancelled')
     ),
     CONSTRAINT effect_key_is_used_once UNIQUE (account_id, idempotency_key),
-    CONSTRAINT a_claimed_effect_has_a_lease CHECK (
-        status NOT IN ('claimed', 'dispatched') OR (worker_id IS NOT NULL AND lease_expires_at IS NOT NULL)
+    CONSTRAINT a_claimed_effect_is_in_somebodys_hand CHECK (
+        status NOT IN ('claimed', 'dispatched') OR worker_id IS NOT NULL
     ),
     CONSTRAINT a_scheduled_effect_has_its_instant CHECK (status <> 'scheduled' OR scheduled_at IS NOT NULL)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
@@ -232,7 +236,7 @@ CREATE INDEX effects_ready ON effects (family, lane_id, priority DESC, id)
     WHERE status = 'pending' AND NOT isolated;
 CREATE INDEX effects_isolated ON effects (family, id) WHERE status = 'pending' AND isolated;
 CREATE INDEX effects_scheduled ON effects (scheduled_at) WHERE status = 'scheduled';
-CREATE INDEX effects_leased ON effects (lease_expires_at) WHERE status IN ('claimed', 'dispatched');
+CREATE INDEX effects_in_hand ON effects (worker_id) WHERE status IN ('claimed', 'dispatched');
 CREATE INDEX effects_in_hand_by_integration ON effects (integration_id)
     WHERE status IN ('claimed', 'dispatched') AND integration_id IS NOT NULL;
 CREATE INDEX effects_by_step ON effects (step_id);
@@ -267,7 +271,9 @@ CREATE TABLE effect_attempts (
 -- A late result stands beside the row of the attempt that was declared lost or unknown.
 CREATE UNIQUE INDEX effect_attempt_is_logged_once ON effect_attempts (effect_id, attempt, is_late);
 
--- Workers that are, or lately were, alive. A worker whose heartbeat is older than the lease is dead.
+-- Workers that are alive. Whatever a worker has in hand is leased through its row here: one
+-- heartbeat renews it all. A worker whose lease has run out is dead: the sweep takes the row away
+-- together with all that it had in hand, and should the worker wake up, it finds itself fenced off.
 CREATE TABLE workers (
     id            uuid PRIMARY KEY,
     host          text NOT NULL,
@@ -275,6 +281,7 @@ CREATE TABLE workers (
     families      text[] NOT NULL,
     started_at    timestamptz NOT NULL,
     heartbeat_at  timestamptz NOT NULL,
+    lease_expires_at timestamptz NOT NULL,
     stopping_at   timestamptz
 );
 

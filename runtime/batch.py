@@ -1,0 +1,231 @@
+"""One batch of steps, from the claim to the commit: all of it happens, or none of it.
+
+A batch that fails is done again: at once after a deadlock, otherwise in halves, down to the one
+step that is the culprit, which then fails alone. What is in hand is written down on another
+connection first, so that after an unclean death the next claim takes each of those steps alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from runtime.claims import load_items
+from runtime.claims import queries as claims
+from runtime.clock import current_instant
+from runtime.failures import Failure
+from runtime.lanes import get_or_create_lanes
+from runtime.performing import Rounds, failure_of, is_transient
+from runtime.recording import Bells, lanes_needed, record
+from runtime.registry import Registry
+from runtime.settings import Settings
+from runtime.stage import Stage
+from runtime.versions import Versions
+from sql import load
+
+queries = load("batch")
+log = structlog.get_logger(__name__)
+
+MOST_LANES: Final = 256
+TRANSIENT_TRIES: Final = 5
+LOST_CONNECTION: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    OSError,
+)
+
+
+@dataclass(slots=True)
+class Done:
+    """What a batch did: how many steps it had in hand, and what is to be rung for it."""
+
+    steps: int = 0
+    bells: Bells = field(default_factory=Bells)
+
+
+@dataclass(slots=True)
+class Batches:
+    """Claims and performs batches of steps for one worker; many actors may use it at once.
+
+    `pool` gives each batch its connection; `side` (another pool, so that they cannot starve
+    each other) is for what must be committed apart from the batch.
+    """
+
+    pool: asyncpg.Pool
+    side: asyncpg.Pool
+    versions: Versions
+    registry: Registry
+    settings: Settings
+    worker_id: UUID
+    _behind_lane: dict[str, int] = field(default_factory=dict)
+
+    async def run(self, family: str) -> Done:
+        """Claim and perform one batch of a family; 0 steps say that nothing is ready.
+
+        Raises only when the database is lost; then nothing of the batch was committed.
+        """
+        done = await self._run_shared(family)
+        return done if done.steps else await self._run_isolated(family)
+
+    async def _run_shared(self, family: str) -> Done:
+        rows: list[asyncpg.Record] = []
+        async with self.pool.acquire() as db:
+            try:
+                async with db.transaction():
+                    rows = await self._claim(db, family)
+                    bells = await self._work(db, rows) if rows else Bells()
+            except LOST_CONNECTION:
+                raise
+            except Exception as error:
+                if not rows:
+                    raise
+                bells = await self._do_again(db, [row["id"] for row in rows], error)
+        return Done(len(rows), bells)
+
+    async def _claim(self, db: asyncpg.Connection, family: str) -> list[asyncpg.Record]:
+        """Claim a fair share of each lane; moves on along the lanes when there are very many."""
+        size = self.settings.batch_size
+        behind = self._behind_lane.get(family, 0)
+        while True:
+            rows = await db.fetch(claims.claim_steps, family, size, behind, MOST_LANES)
+            seen = None
+            if not rows or len({row["lane_id"] for row in rows}) > MOST_LANES // 2:
+                seen = await db.fetchrow(claims.lanes_seen, family, behind, MOST_LANES)
+            at_end = seen is None or seen["visited"] < MOST_LANES
+            self._behind_lane[family] = 0 if at_end or seen is None else seen["last_lane"]
+            if rows or (at_end and behind == 0):
+                return rows
+            behind = self._behind_lane[family]
+
+    async def _work(
+        self, db: asyncpg.Connection, rows: Sequence[asyncpg.Record], *, careful: bool = False
+    ) -> Bells:
+        """Perform and record claimed steps in the transaction that holds their locks."""
+        hand = await self.side.fetchval(
+            claims.take_in_hand, self.worker_id, [row["id"] for row in rows]
+        )
+        try:
+            stage = await self._stage(db)
+            items, records = await load_items(db, self.versions, rows)
+            rounds = self._rounds(stage, careful=careful)
+            rounds.records += records
+            await rounds.run(items)
+            bells = await self._record(stage, rounds)
+            await db.execute(claims.put_down, hand)
+        except LOST_CONNECTION:
+            raise
+        except Exception:
+            # The transaction is lost and its deletion with it, but this process lives.
+            await self.side.execute(claims.put_down, hand)
+            raise
+        return bells
+
+    async def _stage(self, db: asyncpg.Connection) -> Stage:
+        now = await current_instant(db)
+        return Stage(db, now, self.side.fetch, self.versions.active)
+
+    def _rounds(self, stage: Stage, *, careful: bool) -> Rounds:
+        return Rounds(stage, max_steps=self.settings.max_steps_per_execution, careful=careful)
+
+    async def _record(self, stage: Stage, rounds: Rounds) -> Bells:
+        lanes = {}
+        if rounds.effects:
+            async with self.side.acquire() as side:
+                lanes = await get_or_create_lanes(
+                    side, lanes_needed(rounds.effects, self.registry)
+                )
+        return await record(stage, rounds, self.registry, lanes, self.worker_id)
+
+    async def _do_again(
+        self, db: asyncpg.Connection, ids: Sequence[UUID], error: Exception
+    ) -> Bells:
+        """Do a failed batch again: whole after a deadlock, else in halves, the culprit alone."""
+        log.warning("batch.failed", steps=len(ids), error=type(error).__name__)
+        bells = Bells()
+        parts = _smaller(list(ids), error, tries=1)
+        while parts:
+            part, tries = parts.pop()
+            try:
+                async with db.transaction():
+                    rows = await db.fetch(claims.claim_these_steps, part)
+                    if rows:
+                        bells |= await self._work(db, rows, careful=len(part) == 1)
+            except LOST_CONNECTION:
+                raise
+            except Exception as again:
+                if len(part) == 1 and not (is_transient(again) and tries < TRANSIENT_TRIES):
+                    bells |= await self._fail_alone(db, part[0], failure_of(again))
+                else:
+                    parts += _smaller(part, again, tries=tries + 1)
+        return bells
+
+    async def _fail_alone(self, db: asyncpg.Connection, step_id: UUID, failure: Failure) -> Bells:
+        """Fail the one step that could be neither performed nor recorded."""
+        log.error("step.failed_alone", step_id=str(step_id), code=failure.code)
+        try:
+            async with db.transaction():
+                rows = await db.fetch(claims.claim_these_steps, [step_id])
+                items, _ = await load_items(db, self.versions, rows)
+                stage = await self._stage(db)
+                rounds = self._rounds(stage, careful=True)
+                rounds.fail(items, failure)
+                return await self._record(stage, rounds)
+        except LOST_CONNECTION:
+            raise
+        except Exception:
+            # Not even its definition can be read: end it by SQL alone, so that it cannot loop.
+            log.exception("step.unreadable", step_id=str(step_id))
+            await db.execute(queries.fail_outright, step_id, failure.code, failure.message)
+            return Bells()
+
+    async def _run_isolated(self, family: str) -> Done:
+        """Perform one step that was in hand when a worker died; its attempt is committed first."""
+        async with self.pool.acquire() as db:
+            now = await current_instant(db)
+            begun = await db.fetchrow(claims.claim_isolated_step, family, self.worker_id, now)
+            if begun is None:
+                return Done()
+            step_id, attempt = begun["step_id"], begun["attempt"]
+            try:
+                bells = await self._perform_isolated(db, step_id, attempt, None)
+            except LOST_CONNECTION:
+                raise
+            except Exception as error:
+                bells = await self._perform_isolated(db, step_id, attempt, failure_of(error))
+        return Done(1, bells)
+
+    async def _perform_isolated(
+        self, db: asyncpg.Connection, step_id: UUID, attempt: int, failure: Failure | None
+    ) -> Bells:
+        async with db.transaction():
+            rows = await db.fetch(claims.take_isolated_step, step_id, attempt, self.worker_id)
+            if not rows:
+                return Bells()
+            await db.execute(claims.forget_begun_attempt, step_id, attempt)
+            items, records = await load_items(db, self.versions, rows)
+            stage = await self._stage(db)
+            rounds = self._rounds(stage, careful=True)
+            rounds.records += records
+            if failure is not None:
+                rounds.fail(items, failure)
+            else:
+                await rounds.run(items)
+            return await self._record(stage, rounds)
+
+
+def _smaller(ids: list[UUID], error: Exception, *, tries: int) -> list[tuple[list[UUID], int]]:
+    if is_transient(error) and tries < TRANSIENT_TRIES:
+        return [(ids, tries)]
+    if len(ids) == 1:
+        return [(ids, tries)]
+    middle = len(ids) // 2
+    return [(ids[:middle], 1), (ids[middle:], 1)]
