@@ -1,7 +1,6 @@
 """What `run.py test` runs: lint, format, types, import contract, then the tests with coverage."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -48,8 +47,11 @@ def _run(arguments: list[str]) -> int:
     )
     try:
         return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)  # pytest takes its fixtures down on this
+    except BaseException as end:
+        # Ctrl-C in a terminal reached it too, and a second signal would cut its cleaning up short.
+        # Otherwise SIGTERM, not SIGINT: what a shell starts in the background ignores that one.
+        if not isinstance(end, KeyboardInterrupt) or not sys.stdin.isatty():
+            process.terminate()
         try:
             process.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
