@@ -1,0 +1,312 @@
+"""add_to_campaign and remove_from_campaign: enrolment, its limit, and leaving."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from pydantic import ValidationError
+
+from actors import add_to_campaign, remove_from_campaign, wait_time
+from actors.add_to_campaign import AddToCampaign
+from runtime.definitions import CompiledVersion
+from runtime.outcomes import Done, Failed, Skipped
+from runtime.registry import Registry
+from tests.backstage import Backstage, performed
+
+WAIT = ("wait_time", {"duration": 1, "unit": "days"})
+
+
+@pytest.fixture
+def backstage(pool: asyncpg.Pool) -> Backstage:
+    actions = {
+        "add_to_campaign": add_to_campaign.ACTION,
+        "remove_from_campaign": remove_from_campaign.ACTION,
+        "wait_time": wait_time.ACTION,
+    }
+    return Backstage(pool, Registry(actions))
+
+
+async def campaign_of(backstage: Backstage, version: CompiledVersion, **columns: Any) -> UUID:
+    values = {"status": "active", "enrollment_limit": None, **columns}
+    campaign_id: UUID = await backstage.one(
+        """
+        insert into campaigns (account_id, name, workflow_id, status, enrollment_limit)
+        values ($1, 'Spring', $2, $3, $4) returning id
+        """,
+        version.account.id,
+        version.workflow_id,
+        values["status"],
+        values["enrollment_limit"],
+    )
+    return campaign_id
+
+
+async def adding(
+    backstage: Backstage, account: UUID, campaign: UUID, **config: Any
+) -> CompiledVersion:
+    return await backstage.workflow(
+        account, ("add_to_campaign", {"campaign_id": str(campaign), **config})
+    )
+
+
+async def removing(
+    backstage: Backstage, account: UUID, campaign: UUID, **config: Any
+) -> CompiledVersion:
+    return await backstage.workflow(
+        account, ("remove_from_campaign", {"campaign_id": str(campaign), **config})
+    )
+
+
+async def test_contacts_are_enrolled_and_the_campaigns_workflow_begins(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps)
+    contacts = await backstage.contacts(account, 3)
+    done = await backstage.perform(await adding(backstage, account, campaign), contacts)
+    rows = await backstage.pool.fetch(
+        """
+        select n.contact_id, n.id, n.execution_id, n.status, n.step_id,
+            e.workflow_id, e.event_depth, s.action_id, s.status as step_status
+        from campaign_enrollments n
+        join workflow_executions e on e.id = n.execution_id
+        join workflow_action_executions s on s.workflow_execution_id = e.id
+        """
+    )
+    by_contact = {row["contact_id"]: row for row in rows}
+    assert set(by_contact) == set(contacts)
+    for item, outcome in zip(done.items, done.outcomes, strict=True):
+        row = by_contact[item.contact_id]
+        expected = {
+            "campaign_id": str(campaign),
+            "enrollment_id": str(row["id"]),
+            "execution_id": str(row["execution_id"]),
+        }
+        assert outcome == Done(expected)
+        assert (row["status"], row["step_status"]) == ("active", "pending")
+        assert row["workflow_id"] == steps.workflow_id
+        assert row["action_id"] == steps.heads[None]
+        assert row["step_id"] == item.step_id
+        assert row["event_depth"] == item.event_depth + 1
+    assert [e.event_type for e in done.stage.events] == ["campaign_enrolled"] * 3
+    assert done.stage.ready == {"timing"}
+
+
+async def test_a_specific_step_is_where_the_contact_begins(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT, WAIT)
+    second = steps.actions[steps.heads[None]].next_id
+    campaign = await campaign_of(backstage, steps)
+    config = {"start_position": "specific_step", "step_id": str(second)}
+    await backstage.perform(
+        await adding(backstage, account, campaign, **config), await backstage.contacts(account)
+    )
+    assert await backstage.one("select action_id from workflow_action_executions") == second
+
+
+async def test_a_step_that_the_campaign_does_not_have_is_refused(backstage: Backstage) -> None:
+    account = await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    config = {"start_position": "specific_step", "step_id": str(uuid4())}
+    done = await backstage.perform(
+        await adding(backstage, account, campaign, **config), await backstage.contacts(account)
+    )
+    (outcome,) = done.outcomes
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "step_not_in_campaign"
+
+
+async def test_a_contact_that_is_in_the_campaign_is_skipped(backstage: Backstage) -> None:
+    account = await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    contacts = await backstage.contacts(account, 2)
+    version = await adding(backstage, account, campaign)
+    await backstage.perform(version, contacts[:1])
+    done = await backstage.perform(version, contacts)
+    assert done.outcomes[0] == Skipped("already_enrolled")
+    assert isinstance(done.outcomes[1], Done)
+    assert len(done.stage.events) == 1
+
+
+async def test_without_skip_if_enrolled_another_run_begins(backstage: Backstage) -> None:
+    account = await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    contacts = await backstage.contacts(account, 2)
+    version = await adding(backstage, account, campaign, skip_if_enrolled=False)
+    for _ in range(3):
+        done = await backstage.perform(version, contacts)
+        assert all(isinstance(outcome, Done) for outcome in done.outcomes)
+    assert await backstage.one("select count(*) from campaign_enrollments") == 6
+
+
+@pytest.mark.parametrize("status", ["draft", "paused", "ended"])
+async def test_a_campaign_that_is_not_active_takes_nobody(
+    backstage: Backstage, status: str
+) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, status=status)
+    done = await backstage.perform(
+        await adding(backstage, account, campaign), await backstage.contacts(account)
+    )
+    assert done.outcomes == [Skipped("campaign_not_active")]
+
+
+async def test_a_campaign_whose_workflow_is_not_active_takes_nobody(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps)
+    await backstage.pool.execute(
+        "update workflows set status = 'paused' where id = $1", steps.workflow_id
+    )
+    done = await backstage.perform(
+        await adding(backstage, account, campaign), await backstage.contacts(account)
+    )
+    assert done.outcomes == [Skipped("campaign_workflow_not_active")]
+
+
+async def test_campaigns_of_other_accounts_do_not_exist(backstage: Backstage) -> None:
+    account, other = await backstage.account(), await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(other, WAIT))
+    for version in (
+        await adding(backstage, account, campaign),
+        await removing(backstage, account, campaign),
+        await adding(backstage, account, uuid4()),
+    ):
+        done = await backstage.perform(version, await backstage.contacts(account))
+        (outcome,) = done.outcomes
+        assert isinstance(outcome, Failed)
+        assert outcome.failure.code == "campaign_not_found"
+
+
+async def test_the_enrollment_limit_holds_under_concurrency(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=10)
+    version = await adding(backstage, account, campaign)
+    contacts = await backstage.contacts(account, 24)
+    parts = [contacts[i::6] for i in range(6)]
+    done = await asyncio.gather(*(backstage.perform(version, part) for part in parts))
+    outcomes = [outcome for part in done for outcome in part.outcomes]
+    assert Counter(type(outcome).__name__ for outcome in outcomes) == {"Done": 10, "Skipped": 14}
+    assert {o.reason for o in outcomes if isinstance(o, Skipped)} == {"campaign_full"}
+    assert await backstage.one("select count(*) from campaign_enrollments") == 10
+
+
+async def test_who_was_removed_leaves_a_place_and_who_went_through_does_not(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=1)
+    version = await adding(backstage, account, campaign)
+    first, second = await backstage.contacts(account, 2)
+    await backstage.perform(version, [first])
+    for status, expected in [("completed", Skipped), ("removed", Done)]:
+        await backstage.pool.execute("update campaign_enrollments set status = $1", status)
+        (outcome,) = (await backstage.perform(version, [second])).outcomes
+        assert isinstance(outcome, expected)
+
+
+async def test_a_limit_of_one_campaign_is_not_anothers(backstage: Backstage) -> None:
+    account = await backstage.account()
+    full = await campaign_of(backstage, await backstage.workflow(account, WAIT), enrollment_limit=0)
+    free = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    one, two = await backstage.contacts(account, 2)
+    async with backstage.stage() as stage:
+        items = await backstage.items(stage, await adding(backstage, account, full), [one])
+        items += await backstage.items(stage, await adding(backstage, account, free), [two])
+        done = await performed(stage, items)
+    assert done.outcomes[0] == Skipped("campaign_full")
+    assert isinstance(done.outcomes[1], Done)
+
+
+async def test_leaving_a_campaign_cancels_what_is_pending_and_logs_the_reason(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    inside, outside = await backstage.contacts(account, 2, first_name="Ada")
+    await backstage.perform(await adding(backstage, account, campaign), [inside])
+    version = await removing(
+        backstage, account, campaign, reason="{{ contact.first_name }} has bought"
+    )
+    done = await backstage.perform(version, [inside, outside])
+    told = {"campaign_id": str(campaign), "reason": "Ada has bought"}
+    assert done.outcomes == [Done({**told, "removed": True}), Done({**told, "removed": False})]
+    events = [(e.event_type, e.contact_id, e.payload) for e in done.stage.events]
+    assert events == [("campaign_removed", inside, told)]
+    row = await backstage.pool.fetchrow("select * from campaign_enrollments")
+    assert row is not None
+    assert (row["status"], row["removal_reason"]) == ("removed", "Ada has bought")
+    assert row["ended_at"] == done.stage.now
+    execution = await backstage.pool.fetchrow(
+        "select * from workflow_executions where id = $1", row["execution_id"]
+    )
+    assert execution is not None
+    assert (execution["status"], execution["end_reason"]) == ("cancelled", "removed_from_campaign")
+    step = await backstage.pool.fetchrow("select * from workflow_action_executions")
+    assert step is not None
+    assert (step["status"], step["skip_reason"]) == ("skipped", "cancelled")
+
+
+async def test_a_campaign_that_removes_its_own_contact_ends_its_execution_here(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    campaign = uuid4()
+    steps = await removing(backstage, account, campaign)
+    await backstage.pool.execute(
+        "insert into campaigns (id, account_id, name, workflow_id, status)"
+        " values ($1, $2, 'Own', $3, 'active')",
+        campaign,
+        account,
+        steps.workflow_id,
+    )
+    contacts = await backstage.contacts(account)
+    await backstage.perform(await adding(backstage, account, campaign), contacts)
+    async with backstage.stage() as stage:
+        (item,) = await backstage.items(stage, steps, contacts)
+        item.execution_id = await backstage.one("select execution_id from campaign_enrollments")
+        (outcome,) = (await performed(stage, [item])).outcomes
+    assert isinstance(outcome, Done)
+    assert outcome.ends == "removed_from_campaign"
+    assert await backstage.one("select status from campaign_enrollments") == "removed"
+    # The engine ends it with this step's record.
+    assert await backstage.one("select status from workflow_executions") == "running"
+
+
+async def test_a_reason_that_is_too_long_after_rendering_is_refused(backstage: Backstage) -> None:
+    account = await backstage.account()
+    campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
+    contacts = await backstage.contacts(account, first_name="x" * 600)
+    version = await removing(backstage, account, campaign, reason="{{ contact.first_name }}")
+    (outcome,) = (await backstage.perform(version, contacts)).outcomes
+    assert isinstance(outcome, Failed)
+    assert outcome.failure.code == "text_too_long"
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_batch(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=100)
+    contacts = await backstage.contacts(account, 20)
+    joining = await adding(backstage, account, campaign)
+    leaving = await removing(backstage, account, campaign)
+    assert len(await backstage.statements_of(joining, contacts)) == 5
+    assert await backstage.one("select count(*) from campaign_enrollments") == 20
+    assert len(await backstage.statements_of(leaving, contacts)) == 8
+
+
+def test_a_specific_step_without_step_id_is_incomplete() -> None:
+    with pytest.raises(ValidationError) as caught:
+        AddToCampaign.model_validate_json(
+            f'{{"campaign_id": "{uuid4()}", "start_position": "specific_step"}}'
+        )
+    assert caught.value.errors()[0]["type"] == "incomplete"
