@@ -1,0 +1,1 @@
+"""The HTTP API: thin handlers on aiohttp, one module per resource; `server` ties them together."""

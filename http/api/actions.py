@@ -1,0 +1,201 @@
+"""The actions of a workflow: the six endpoints of the specification (R1)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from aiohttp import web
+from uuid_utils.compat import uuid7
+
+from api import action_configs, chains, workflows
+from api.access import Permission
+from api.action_requests import CanvasPosition, ChangedAction, NewAction, NewOrder
+from api.answers import answer
+from api.calls import Call, Route
+from api.chains import Row
+from api.drafts import Draft, open_draft
+from api.problems import conflict, not_found
+from runtime.registry import Registry
+from sql import load
+
+queries = load("api_actions")
+
+
+def show(row: Row | asyncpg.Record, registry: Registry) -> dict[str, Any]:
+    """Show an action, with what its config still lacks."""
+    shown = dict(row)
+    x, y = shown.pop("canvas_x"), shown.pop("canvas_y")
+    shown["canvas_position"] = None if x is None else {"x": x, "y": y}
+    type_ = registry.actions[row["action_type"]]
+    shown["configuration_status"] = action_configs.status(type_, row["action_config"])
+    return shown
+
+
+async def create(call: Call) -> web.Response:
+    """Add an action; those at and behind its place move back by one."""
+    new = await call.body(NewAction)
+    registry = call.services.registry
+    type_ = action_configs.action_type(registry, new.action_type)
+    config = action_configs.defaults(type_) if new.action_config is None else new.action_config
+    action_configs.check(type_, config)
+    async with call.transaction() as db:
+        draft = await open_draft(call, db)
+        row = await _insert(call, draft, new, config)
+        shown = show(row, registry)
+        await call.record(db, "action.created", ("action", row["id"]), None, shown)
+    return answer(shown, 201, {"Location": f"{call.request.path}/{row['id']}"})
+
+
+async def _insert(call: Call, draft: Draft, new: NewAction, config: dict[str, Any]) -> Row:
+    draft.check_room()
+    draft.check_fallback(new.fallback_action_id)
+    await draft.check_branch(new.branch_id)
+    id_ = uuid7()
+    orders = chains.place(
+        draft.orders,
+        id_,
+        position=new.position,
+        previous_id=new.previous_action_id,
+        branch_id=new.branch_id,
+    )
+    link = chains.links(orders)[id_]
+    row = await draft.db.fetchrow(
+        queries.add_action,
+        id_,
+        draft.account_id,
+        draft.workflow_id,
+        new.action_type,
+        config,
+        link.position,
+        link.previous_id,
+        link.next_id,
+        link.branch_id,
+        new.is_enabled is not False,
+        new.on_failure or "fail",
+        new.fallback_action_id,
+        draft.key_for(new.key, new.action_type),
+        *_canvas(new.canvas_position),
+        draft.now,
+        call.caller.user_id,
+    )
+    await draft.arrange(orders)
+    assert row is not None
+    return dict(row)
+
+
+def _canvas(position: CanvasPosition | None) -> tuple[float | None, float | None]:
+    return (position.x, position.y) if position else (None, None)
+
+
+async def list_all(call: Call) -> web.Response:
+    """List the actions: the trunk, then branch by branch, each in order."""
+    workflow = await workflows.find(call, call.pool)
+    rows = await call.pool.fetch(queries.actions, call.account_id, workflow["id"])
+    return answer({"items": [show(row, call.services.registry) for row in rows]})
+
+
+async def read(call: Call) -> web.Response:
+    """Read one action."""
+    ids = call.id("workflow_id"), call.id("action_id")
+    row = await call.pool.fetchrow(queries.action, call.account_id, *ids)
+    if row is None:
+        raise not_found("action")
+    return answer(show(row, call.services.registry))
+
+
+async def change(call: Call) -> web.Response:
+    """Change an action's config and settings, and move it if another place is given."""
+    action_id, new = call.id("action_id"), await call.body(ChangedAction)
+    registry = call.services.registry
+    async with call.transaction() as db:
+        draft = await open_draft(call, db)
+        before = draft.action(action_id)
+        await _change(draft, before, new, registry)
+        await draft.arrange(await _moved(draft, before, new))
+        after = show(await draft.read(action_id), registry)
+        was = show(before, registry)
+        await call.record(db, "action.updated", ("action", action_id), was, after)
+    return answer(after)
+
+
+async def _change(draft: Draft, before: Row, new: ChangedAction, registry: Registry) -> None:
+    if new.action_type not in {None, before["action_type"]}:
+        message = "An action keeps its type; delete it and add another one."
+        raise conflict("action_type_is_fixed", message)
+    if new.action_config is not None:
+        action_configs.check(registry.actions[before["action_type"]], new.action_config)
+    draft.check_fallback(new.fallback_action_id, before["id"])
+    old_canvas = (before["canvas_x"], before["canvas_y"])
+    await draft.db.execute(
+        queries.change_action,
+        draft.account_id,
+        before["id"],
+        before["action_config"] if new.action_config is None else new.action_config,
+        before["is_enabled"] if new.is_enabled is None else new.is_enabled,
+        new.on_failure or before["on_failure"],
+        new.fallback_action_id
+        if "fallback_action_id" in new.says
+        else before["fallback_action_id"],
+        draft.key_for(new.key or before["key"], before["action_type"], before["id"]),
+        *(_canvas(new.canvas_position) if "canvas_position" in new.says else old_canvas),
+        draft.now,
+    )
+
+
+async def _moved(draft: Draft, before: Row, new: ChangedAction) -> chains.Orders:
+    branch_id: UUID | None = new.branch_id if "branch_id" in new.says else before["branch_id"]
+    says_where = new.position is not None or new.previous_action_id is not None
+    if not says_where and branch_id == before["branch_id"]:
+        return draft.orders
+    await draft.check_branch(branch_id)
+    return chains.place(
+        chains.without(draft.orders, before["id"]),
+        before["id"],
+        position=new.position,
+        previous_id=new.previous_action_id,
+        branch_id=branch_id if new.previous_action_id is None else new.branch_id,
+    )
+
+
+async def delete(call: Call) -> web.Response:
+    """Delete an action softly and link its neighbours to each other."""
+    action_id = call.id("action_id")
+    async with call.transaction() as db:
+        draft = await open_draft(call, db)
+        before = show(draft.action(action_id), call.services.registry)
+        await db.execute(queries.delete_action, call.account_id, action_id, draft.now)
+        await draft.arrange(chains.without(draft.orders, action_id))
+        await call.record(db, "action.deleted", ("action", action_id), before, None)
+    return web.Response(status=204)
+
+
+async def reorder(call: Call) -> web.Response:
+    """Put the actions of one chain into a new order; configs stay as they are."""
+    new = await call.body(NewOrder)
+    async with call.transaction() as db:
+        draft = await open_draft(call, db)
+        await draft.check_branch(new.branch_id)
+        await draft.arrange(chains.reordered(draft.orders, new.branch_id, new.action_ids))
+        was, entity = draft.orders.get(new.branch_id, []), ("workflow", draft.workflow_id)
+        before, after = (
+            {"branch_id": new.branch_id, "action_ids": ids} for ids in (was, new.action_ids)
+        )
+        await call.record(db, "actions.reordered", entity, before, after)
+        rows = await db.fetch(queries.actions, call.account_id, draft.workflow_id)
+    chain = [row for row in rows if row["branch_id"] == new.branch_id]
+    return answer({"items": [show(row, call.services.registry) for row in chain]})
+
+
+_ALL: Final = "/api/v1/workflows/{workflow_id}/actions"
+_ONE: Final = f"{_ALL}/{{action_id}}"
+
+ROUTES: Final = (
+    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS),
+    Route("GET", _ALL, list_all, Permission.READ),
+    Route("POST", f"{_ALL}/reorder", reorder, Permission.EDIT_WORKFLOWS),
+    Route("GET", _ONE, read, Permission.READ),
+    Route("PUT", _ONE, change, Permission.EDIT_WORKFLOWS),
+    Route("DELETE", _ONE, delete, Permission.EDIT_WORKFLOWS),
+)

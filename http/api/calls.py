@@ -1,0 +1,138 @@
+"""A call: one request with its caller and what handlers may use. The way into every handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+from aiohttp import web
+
+from api.access import Caller, Permission, identify, require
+from api.answers import encode
+from api.bodies import LARGEST_BODY, BodyModel, read_body
+from api.parameters import ParametersModel, read_parameters
+from api.problems import not_found
+from runtime import log
+from runtime.database import Connection
+from runtime.registry import Registry
+from runtime.settings import Settings
+from runtime.versions import Versions
+from sql import load
+
+logger = log.get(__name__)
+audit = load("audit")
+
+Ring = Callable[[Iterable[str]], Awaitable[None]]
+"""Rings families that have ready work."""
+
+RingEvents = Callable[[], Awaitable[None]]
+"""Rings for domain events that are to be handed on."""
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all calls of one application share."""
+
+    pool: asyncpg.Pool
+    registry: Registry
+    settings: Settings
+    ring: Ring
+    ring_events: RingEvents
+    versions: Versions
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a known caller. Everything raises Problems for what the client got wrong."""
+
+    request: web.Request
+    caller: Caller
+    services: Services
+
+    @property
+    def account_id(self) -> UUID:
+        """The account that this call may see."""
+        return self.caller.account_id
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        """The pool, for reading outside a transaction."""
+        return self.services.pool
+
+    def id(self, name: str) -> UUID:
+        """Read an id of the path, {workflow_id}; what is no UUID cannot exist: 404."""
+        text = self.request.match_info[name]
+        if not _UUID.fullmatch(text):
+            raise not_found(name.removesuffix("_id"))
+        return UUID(text)
+
+    async def body(self, model: type[BodyModel], largest: int = LARGEST_BODY) -> BodyModel:
+        """Read the body."""
+        return await read_body(self.request, model, largest)
+
+    def parameters(self, model: type[ParametersModel]) -> ParametersModel:
+        """Read the query string."""
+        return read_parameters(self.request, model)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction, committed at the end and rolled back by a raise."""
+        async with self.pool.acquire() as db, db.transaction():
+            yield db
+
+    async def ring(self, families: Iterable[str], *, events: bool = False) -> None:
+        """Ring after the commit. A bell that fails costs seconds, not the answer: see DESIGN 1."""
+        try:
+            await self.services.ring(families)
+            if events:
+                await self.services.ring_events()
+        except Exception:  # whatever it is, the work is committed
+            logger.warning("api.ring_failed", exc_info=True)
+
+    async def record(
+        self, db: Connection, change: str, entity: tuple[str, UUID], before: Any, after: Any
+    ) -> None:
+        """Write to the audit log, in the transaction of the change itself."""
+        texts = [None if shown is None else encode(shown).decode() for shown in (before, after)]
+        await db.execute(
+            audit.record, self.account_id, self.caller.user_id, change, *entity, *texts
+        )
+
+
+Handler = Callable[[Call], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation: method, path, who answers, and the permission that it asks for."""
+
+    method: str
+    path: str
+    handler: Handler
+    permission: Permission
+
+
+def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
+    """Put routes into an application. There is no way past the caller's identity."""
+    for route in routes:
+        app.router.add_route(route.method, route.path, _enter(route))
+
+
+def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def enter(request: web.Request) -> web.StreamResponse:
+        services = request.app[SERVICES]
+        caller = await identify(services.pool, request)
+        require(caller, route.permission)
+        return await route.handler(Call(request, caller, services))
+
+    return enter

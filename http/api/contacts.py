@@ -1,0 +1,136 @@
+"""Contacts: make one or many, read, list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import Field
+
+from actors.contact_addresses import normalize_email
+from actors.rendered import UnusableError
+from api.access import Permission
+from api.answers import answer
+from api.bodies import Body
+from api.calls import Call, Route
+from api.contact_rows import NewContact, Row, columns, queries, rows_of, rules_of
+from api.parameters import Page, page_of
+from api.problems import conflict, invalid, not_found
+from runtime import clock
+from runtime.bells import Bells
+from runtime.configuration import Fault
+from runtime.database import Connection
+from runtime.events import IncomingEvent, take_in
+
+MOST_CONTACTS: Final = 10_000
+LARGEST_BULK: Final = 8 << 20
+
+
+class NewContacts(Body):
+    """Many contacts to be."""
+
+    contacts: Annotated[list[NewContact], Field(min_length=1, max_length=MOST_CONTACTS)]
+
+
+class ContactPage(Page):
+    """Which contacts to list."""
+
+    email: Annotated[str, Field(max_length=250)] | None = None
+
+
+async def create(call: Call) -> web.Response:
+    """Make a contact; a 409 Problem if its e-mail address is another contact's."""
+    new = await call.body(NewContact)
+    rows = await _checked(call, [new], is_list=False)
+    async with call.transaction() as db:
+        made, bells = await _add(call, db, rows)
+        if not made:
+            message = "Another contact has this e-mail address."
+            raise conflict("contact_email_taken", message)
+        row = await db.fetchrow(queries.contact, call.account_id, rows[0]["id"])
+    assert row is not None
+    await call.ring(bells.families, events=bells.events)
+    return answer(dict(row), 201, {"Location": f"/api/v1/contacts/{rows[0]['id']}"})
+
+
+async def create_many(call: Call) -> web.Response:
+    """Make contacts, all or (if one is wrong) none; those whose e-mail is taken are skipped.
+
+    Each outcome has the contact's id, for a skipped one that of the contact who has the address.
+    """
+    new = await call.body(NewContacts, LARGEST_BULK)
+    rows = await _checked(call, new.contacts, is_list=True)
+    async with call.transaction() as db:
+        made, bells = await _add(call, db, rows)
+        emails = [row["email_normalized"] for row in rows if row["id"] not in made]
+        found = await db.fetch(queries.contacts_by_email, call.account_id, emails)
+    await call.ring(bells.families, events=bells.events)
+    owners = {row["email_normalized"]: row["id"] for row in found}
+    outcomes = [_outcome(row, made, owners) for row in rows]
+    counts = {"created": len(made), "skipped": len(rows) - len(made)}
+    return answer({**counts, "outcomes": outcomes})
+
+
+def _outcome(row: Row, made: set[UUID], owners: dict[str, UUID]) -> dict[str, Any]:
+    if row["id"] in made:
+        return {"contact_id": row["id"], "outcome": "created"}
+    owner = owners.get(row["email_normalized"])
+    return {"contact_id": owner, "outcome": "skipped", "reason": "email_taken"}
+
+
+async def _checked(call: Call, contacts: Sequence[NewContact], *, is_list: bool) -> list[Row]:
+    rules = await rules_of(call.pool, call.account_id, contacts)
+    rows, faults = await asyncio.to_thread(rows_of, contacts, rules, is_list=is_list)
+    if faults:
+        raise invalid(*faults)
+    return rows
+
+
+async def _add(call: Call, db: Connection, rows: Sequence[Row]) -> tuple[set[UUID], Bells]:
+    # In the order of their e-mails, as create_contact does: the index's entries are locked in it.
+    ordered = sorted(rows, key=lambda row: row["email_normalized"] or "")
+    now = await clock.current_instant(db)
+    made = await db.fetch(queries.add_contacts, call.account_id, now, *columns(ordered))
+    ids = [row["id"] for row in made]
+    _, bells = await take_in(db, [_created(call.account_id, id_) for id_ in ids])
+    return set(ids), bells
+
+
+def _created(account_id: UUID, contact_id: UUID) -> IncomingEvent:
+    payload = {"contact_id": str(contact_id), "is_duplicate": False}
+    return IncomingEvent(account_id, "contact_created", contact_id, payload)
+
+
+async def read(call: Call) -> web.Response:
+    """Read one contact."""
+    row = await call.pool.fetchrow(queries.contact, call.account_id, call.id("contact_id"))
+    if row is None:
+        raise not_found("contact")
+    return answer(dict(row))
+
+
+async def list_all(call: Call) -> web.Response:
+    """List contacts in the order of their ids; `email` finds one however it is written."""
+    page = call.parameters(ContactPage)
+    email = None if page.email is None else _normal(page.email)
+    _, after = page.after()
+    rows = await call.pool.fetch(queries.contacts, call.account_id, email, after, page.limit + 1)
+    return answer(page_of(rows, page.limit, dict))
+
+
+def _normal(email: str) -> str:
+    try:
+        return normalize_email(email)
+    except UnusableError as error:
+        raise invalid(Fault("email", error.code, error.message)) from None
+
+
+ROUTES: Final = (
+    Route("POST", "/api/v1/contacts", create, Permission.EDIT_CONTACTS),
+    Route("GET", "/api/v1/contacts", list_all, Permission.READ),
+    Route("POST", "/api/v1/contacts/bulk", create_many, Permission.EDIT_CONTACTS),
+    Route("GET", "/api/v1/contacts/{contact_id}", read, Permission.READ),
+)

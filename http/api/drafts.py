@@ -1,0 +1,109 @@
+"""A workflow's draft under lock: the one way to change actions.
+
+Opening it locks the workflow and then reads the whole chain (50 rows at most), so that
+concurrent changes queue up and each leaves positions and links whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from api import chains, workflows
+from api.action_configs import free_key
+from api.calls import Call
+from api.chains import Orders, Row
+from api.problems import conflict, invalid, not_found
+from runtime.configuration import Fault
+from runtime.database import Connection
+from sql import load
+
+queries = load("api_actions")
+workflow_queries = load("api_workflows")
+
+MOST_ACTIONS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The live actions of a locked workflow, in order; `now` is the instant of the change."""
+
+    account_id: UUID
+    workflow_id: UUID
+    db: Connection
+    now: datetime
+    actions: dict[UUID, Row]
+
+    @property
+    def orders(self) -> Orders:
+        """The order of each chain."""
+        return chains.orders_of(self.actions.values())
+
+    def action(self, action_id: UUID) -> Row:
+        """Find a live action, or raise the 404 Problem."""
+        if action_id not in self.actions:
+            raise not_found("action")
+        return self.actions[action_id]
+
+    def check_room(self) -> None:
+        """Refuse one action too many."""
+        if len(self.actions) >= MOST_ACTIONS:
+            message = f"A workflow has {MOST_ACTIONS} actions at most."
+            raise conflict("too_many_actions", message)
+
+    def key_for(self, wanted: str | None, action_type: str, own_id: UUID | None = None) -> str:
+        """Give the wanted key if it is free in the workflow, or without one derive it."""
+        taken = {row["key"] for row in self.actions.values() if row["id"] != own_id}
+        if wanted in taken:
+            message = f"Another action of this workflow has the key {wanted}."
+            raise invalid(Fault("key", "key_taken", message))
+        return wanted or free_key(action_type, taken)
+
+    def check_fallback(self, fallback_id: UUID | None, own_id: UUID | None = None) -> None:
+        """Refuse a fallback that is not another action of this workflow."""
+        if fallback_id is not None and (fallback_id not in self.actions or fallback_id == own_id):
+            message = "The fallback must be another action of this workflow."
+            raise invalid(Fault("fallback_action_id", "fallback_unknown", message))
+
+    async def check_branch(self, branch_id: UUID | None) -> None:
+        """Refuse a branch that is none of this workflow."""
+        if branch_id is None or branch_id in self.orders:
+            return
+        if not await self.db.fetchval(
+            workflow_queries.has_branch, self.account_id, self.workflow_id, branch_id
+        ):
+            message = "There is no such branch in this workflow."
+            raise invalid(Fault("branch_id", "branch_unknown", message))
+
+    async def arrange(self, orders: Orders) -> None:
+        """Write the positions and links that new orders bring, in one statement."""
+        links = chains.changed(self.actions.values(), orders)
+        if links:
+            await self.db.execute(
+                queries.link_actions,
+                self.account_id,
+                [link.id for link in links],
+                [link.branch_id for link in links],
+                [link.position for link in links],
+                [link.previous_id for link in links],
+                [link.next_id for link in links],
+                self.now,
+            )
+
+    async def read(self, action_id: UUID) -> Row:
+        """Read an action as it is after our changes."""
+        row = await self.db.fetchrow(queries.action, self.account_id, self.workflow_id, action_id)
+        assert row is not None  # nobody deletes it while we hold the lock
+        return dict(row)
+
+
+async def open_draft(call: Call, db: Connection) -> Draft:
+    """Lock the workflow of the path and read its actions; 404 or 409 as `lock_to_edit` says."""
+    workflow_id = call.id("workflow_id")
+    lock = await workflows.lock_to_edit(call, db, workflow_id)
+    rows = await db.fetch(queries.actions, call.account_id, workflow_id)
+    return Draft(
+        call.account_id, workflow_id, db, lock["now"], {row["id"]: dict(row) for row in rows}
+    )

@@ -1,0 +1,33 @@
+"""The palette: every action type with the JSON Schema of its config."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from api import action_configs
+from api.access import Permission
+from api.answers import answer
+from api.calls import Call, Route
+from runtime.registry import ActionType
+
+
+async def list_all(call: Call) -> web.Response:
+    """List the action types by name."""
+    actions = call.services.registry.actions
+    return answer({"items": [_show(actions[name]) for name in sorted(actions)]})
+
+
+def _show(type_: ActionType) -> dict[str, Any]:
+    return {
+        "name": type_.name,
+        "family": type_.family,
+        "is_available": type_.perform is not None,
+        "description": (type_.config.__doc__ or "").strip().partition("\n")[0],
+        "config_schema": type_.config.model_json_schema(),
+        "default_config": action_configs.defaults(type_),
+    }
+
+
+ROUTES: Final = (Route("GET", "/api/v1/action-types", list_all, Permission.READ),)

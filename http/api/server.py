@@ -1,0 +1,127 @@
+"""The API as an aiohttp application, and as a server with or without a worker beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+from aiohttp import web
+
+from actors import registry as all_actions
+from api import actions, branches, contacts, enrolments, events, executions, palette, workflows
+from api.bodies import LARGEST_BODY
+from api.calls import SERVICES, Ring, RingEvents, Services, add_routes
+from api.health import add_health
+from api.middleware import identify_request, name_problems
+from runtime import log
+from runtime.bell import Bell
+from runtime.database import create_pool, resolve_dsn
+from runtime.registry import Registry
+from runtime.settings import Settings
+from runtime.versions import Versions
+from sql.migrate import migrate
+
+logger = log.get(__name__)
+
+ROUTES: Final = (
+    *workflows.ROUTES,
+    *branches.ROUTES,
+    *actions.ROUTES,
+    *palette.ROUTES,
+    *enrolments.ROUTES,
+    *executions.ROUTES,
+    *events.ROUTES,
+    *contacts.ROUTES,
+)
+
+# How long requests that are under way may take once the server is told to stop.
+DRAIN_SECONDS: Final = 10.0
+CANNOT_LISTEN: Final = 2
+
+
+def create_app(
+    pool: asyncpg.Pool,
+    registry: Registry,
+    settings: Settings,
+    ring: Ring,
+    ring_events: RingEvents | None = None,
+) -> web.Application:
+    """Build the application; the pool stays the caller's.
+
+    `ring` rings families after commits, `ring_events` for events that are to be handed on; without
+    it they are found by the sweep.
+    """
+    app = web.Application(
+        middlewares=[identify_request, name_problems], client_max_size=LARGEST_BODY
+    )
+    app[SERVICES] = Services(
+        pool, registry, settings, ring, ring_events or _no_bell, Versions(pool, registry)
+    )
+    add_routes(app, ROUTES)
+    add_health(app)
+    return app
+
+
+async def _no_bell() -> None:
+    pass
+
+
+def run(settings: Settings, with_worker: bool) -> int:
+    """Serve until SIGINT or SIGTERM, then drain; with a worker in the same process if wanted.
+
+    Exit code 0 after a signal, 1 when the worker ended by itself, 2 when the address is taken.
+    """
+    log.configure(settings)
+    return asyncio.run(_run(settings, with_worker))
+
+
+async def _run(settings: Settings, with_worker: bool) -> int:
+    dsn = await resolve_dsn(settings)
+    await migrate(dsn)
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    try:
+        async with _serving(settings, dsn) as address:
+            sys.stdout.write(f"Callboard's API listens on {address}\n")
+            sys.stdout.flush()
+            return await _until_stopped(settings, dsn, stop, with_worker)
+    except OSError as error:
+        logger.error("api.cannot_listen", error=str(error))  # noqa: TRY400 (it says all there is)
+        return CANNOT_LISTEN
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
+    """Serve inside the block and give the address; at its end requests under way are finished."""
+    pool = await create_pool(dsn, settings, application_name="callboard api")
+    bell = Bell(pool, timedelta(milliseconds=settings.wake_bucket_ms))
+    app = create_app(pool, all_actions, settings, bell.ring_families, bell.ring_events)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+        pool.terminate()
+
+
+async def _until_stopped(
+    settings: Settings, dsn: str, stop: asyncio.Event, with_worker: bool
+) -> int:
+    if not with_worker:
+        await stop.wait()
+        return 0
+    from runtime import worker  # noqa: PLC0415
+
+    # Returns once `stop` is set and what it had in hand is done; a raise ends the server too.
+    await worker.work(settings, all_actions, None, dsn, stop)
+    return 0 if stop.is_set() else 1

@@ -1,0 +1,49 @@
+-- name: actions
+-- The live actions of a workflow: the trunk, then branch by branch, each in order.
+SELECT a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
+    a.next_action_id, a.branch_id, a.is_enabled, a.on_failure, a.fallback_action_id, a.key,
+    a.canvas_x, a.canvas_y, a.created_at, a.updated_at
+FROM workflow_actions a
+WHERE a.account_id = $1 AND a.workflow_id = $2 AND a.deleted_at IS NULL
+ORDER BY a.branch_id NULLS FIRST, a.position;
+
+-- name: action
+-- One live action.
+SELECT a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
+    a.next_action_id, a.branch_id, a.is_enabled, a.on_failure, a.fallback_action_id, a.key,
+    a.canvas_x, a.canvas_y, a.created_at, a.updated_at
+FROM workflow_actions a
+WHERE a.account_id = $1 AND a.workflow_id = $2 AND a.id = $3 AND a.deleted_at IS NULL;
+
+-- name: add_action
+-- Write a new action; its neighbours are linked to it by `link_actions`.
+INSERT INTO workflow_actions
+    (id, account_id, workflow_id, action_type, action_config, position, previous_action_id,
+     next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
+     canvas_x, canvas_y, created_at, updated_at, created_by)
+VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)
+RETURNING id, workflow_id, action_type, action_config, position, previous_action_id,
+    next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
+    canvas_x, canvas_y, created_at, updated_at;
+
+-- name: link_actions
+-- Give actions new places and links.
+UPDATE workflow_actions a
+SET branch_id = l.branch_id, position = l.position, previous_action_id = l.previous_id,
+    next_action_id = l.next_id, updated_at = $7
+FROM unnest($2::uuid[], $3::uuid[], $4::integer[], $5::uuid[], $6::uuid[])
+    AS l (id, branch_id, position, previous_id, next_id)
+WHERE a.account_id = $1 AND a.id = l.id;
+
+-- name: change_action
+-- Change what an action is; where it stands is changed by `link_actions`.
+UPDATE workflow_actions a
+SET action_config = $3::jsonb, is_enabled = $4, on_failure = $5, fallback_action_id = $6,
+    key = $7, canvas_x = $8, canvas_y = $9, updated_at = $10
+WHERE a.account_id = $1 AND a.id = $2;
+
+-- name: delete_action
+-- Delete softly: versions and steps go on referring to the row.
+UPDATE workflow_actions a
+SET deleted_at = $3, updated_at = $3, previous_action_id = NULL, next_action_id = NULL
+WHERE a.account_id = $1 AND a.id = $2;

@@ -1,0 +1,51 @@
+-- name: account
+-- What reading addresses and dates needs to know of an account.
+SELECT a.country, a.time_zone FROM accounts a WHERE a.id = $1;
+
+-- name: users_of_account
+-- Which of these users are of the account.
+SELECT u.id FROM users u WHERE u.account_id = $1 AND u.id = ANY ($2::uuid[]);
+
+-- name: add_contacts
+-- Make contacts, in the given order; one whose e-mail address is taken is left out.
+INSERT INTO contacts
+    (id, account_id, first_name, last_name, email, email_normalized, phone, phone_normalized,
+     time_zone, owner_id, custom_fields, created_at, updated_at)
+SELECT w.id, $1, w.first_name, w.last_name, w.email, w.email_normalized, w.phone,
+    w.phone_normalized, w.time_zone, w.owner_id, w.custom_fields, $2, $2
+FROM unnest(
+        $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::text[], $11::uuid[], $12::jsonb[]
+    ) WITH ORDINALITY AS w (
+        id, first_name, last_name, email, email_normalized, phone, phone_normalized, time_zone,
+        owner_id, custom_fields, ordinality
+    )
+ORDER BY w.ordinality
+ON CONFLICT (account_id, email_normalized)
+    WHERE NOT is_duplicate AND email_normalized IS NOT NULL DO NOTHING
+RETURNING id;
+
+-- name: contacts_by_email
+-- The contacts that own e-mail addresses.
+SELECT c.id, c.email_normalized
+FROM contacts c
+WHERE c.account_id = $1 AND c.email_normalized = ANY ($2::text[]) AND NOT c.is_duplicate;
+
+-- name: contact
+-- One contact.
+SELECT c.id, c.first_name, c.last_name, c.email, c.phone, c.time_zone, c.owner_id,
+    c.custom_fields, c.created_at, c.updated_at
+FROM contacts c
+WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL;
+
+-- name: contacts
+-- A page of contacts in the order of their ids, optionally those of one e-mail address.
+SELECT c.id, c.first_name, c.last_name, c.email, c.phone, c.time_zone, c.owner_id,
+    c.custom_fields, c.created_at, c.updated_at
+FROM contacts c
+WHERE c.account_id = $1
+  AND c.erased_at IS NULL
+  AND ($2::text IS NULL OR c.email_normalized = $2)
+  AND ($3::uuid IS NULL OR c.id > $3)
+ORDER BY c.id
+LIMIT $4;
