@@ -15,13 +15,15 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from runtime.bells import Bells
 from runtime.claims import load_items
 from runtime.claims import queries as claims
 from runtime.clock import current_instant
+from runtime.database import LOST_CONNECTION, Connection
 from runtime.failures import Failure
 from runtime.lanes import get_or_create_lanes
 from runtime.performing import Rounds, failure_of, is_transient
-from runtime.recording import Bells, lanes_needed, record
+from runtime.recording import lanes_needed, record
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.stage import Stage
@@ -33,15 +35,6 @@ log = structlog.get_logger(__name__)
 
 MOST_LANES: Final = 256
 TRANSIENT_TRIES: Final = 5
-LOST_CONNECTION: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    OSError,
-)
 
 
 @dataclass(slots=True)
@@ -86,12 +79,12 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as error:
-                if not rows:
+                if not rows or db.is_closed():
                     raise
                 bells = await self._do_again(db, [row["id"] for row in rows], error)
         return Done(len(rows), bells)
 
-    async def _claim(self, db: asyncpg.Connection, family: str) -> list[asyncpg.Record]:
+    async def _claim(self, db: Connection, family: str) -> list[asyncpg.Record]:
         """Claim a fair share of each lane; moves on along the lanes when there are very many."""
         size = self.settings.batch_size
         behind = self._behind_lane.get(family, 0)
@@ -107,7 +100,7 @@ class Batches:
             behind = self._behind_lane[family]
 
     async def _work(
-        self, db: asyncpg.Connection, rows: Sequence[asyncpg.Record], *, careful: bool = False
+        self, db: Connection, rows: Sequence[asyncpg.Record], *, careful: bool = False
     ) -> Bells:
         """Perform and record claimed steps in the transaction that holds their locks."""
         hand = await self.side.fetchval(
@@ -129,7 +122,7 @@ class Batches:
             raise
         return bells
 
-    async def _stage(self, db: asyncpg.Connection) -> Stage:
+    async def _stage(self, db: Connection) -> Stage:
         now = await current_instant(db)
         return Stage(db, now, self.side.fetch, self.versions.active)
 
@@ -140,14 +133,10 @@ class Batches:
         lanes = {}
         if rounds.effects:
             async with self.side.acquire() as side:
-                lanes = await get_or_create_lanes(
-                    side, lanes_needed(rounds.effects, self.registry)
-                )
+                lanes = await get_or_create_lanes(side, lanes_needed(rounds.effects, self.registry))
         return await record(stage, rounds, self.registry, lanes, self.worker_id)
 
-    async def _do_again(
-        self, db: asyncpg.Connection, ids: Sequence[UUID], error: Exception
-    ) -> Bells:
+    async def _do_again(self, db: Connection, ids: Sequence[UUID], error: Exception) -> Bells:
         """Do a failed batch again: whole after a deadlock, else in halves, the culprit alone."""
         log.warning("batch.failed", steps=len(ids), error=type(error).__name__)
         bells = Bells()
@@ -162,13 +151,15 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as again:
+                if db.is_closed():
+                    raise
                 if len(part) == 1 and not (is_transient(again) and tries < TRANSIENT_TRIES):
                     bells |= await self._fail_alone(db, part[0], failure_of(again))
                 else:
                     parts += _smaller(part, again, tries=tries + 1)
         return bells
 
-    async def _fail_alone(self, db: asyncpg.Connection, step_id: UUID, failure: Failure) -> Bells:
+    async def _fail_alone(self, db: Connection, step_id: UUID, failure: Failure) -> Bells:
         """Fail the one step that could be neither performed nor recorded."""
         log.error("step.failed_alone", step_id=str(step_id), code=failure.code)
         try:
@@ -182,6 +173,8 @@ class Batches:
         except LOST_CONNECTION:
             raise
         except Exception:
+            if db.is_closed():
+                raise
             # Not even its definition can be read: end it by SQL alone, so that it cannot loop.
             log.exception("step.unreadable", step_id=str(step_id))
             await db.execute(queries.fail_outright, step_id, failure.code, failure.message)
@@ -200,11 +193,13 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as error:
+                if db.is_closed():
+                    raise
                 bells = await self._perform_isolated(db, step_id, attempt, failure_of(error))
         return Done(1, bells)
 
     async def _perform_isolated(
-        self, db: asyncpg.Connection, step_id: UUID, attempt: int, failure: Failure | None
+        self, db: Connection, step_id: UUID, attempt: int, failure: Failure | None
     ) -> Bells:
         async with db.transaction():
             rows = await db.fetch(claims.take_isolated_step, step_id, attempt, self.worker_id)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from runtime.database import Connection
 from runtime.definitions import CompiledVersion
 from runtime.records import Record
 from runtime.stage import Contact, Item
@@ -25,7 +26,7 @@ queries = load("claims")
 
 
 async def load_items(
-    db: asyncpg.Connection, versions: Versions, rows: Sequence[asyncpg.Record]
+    db: Connection, versions: Versions, rows: Sequence[asyncpg.Record]
 ) -> tuple[list[Item], list[Record]]:
     """Lock the contacts of claimed steps, look at their executions, and build items.
 
@@ -58,7 +59,7 @@ def _kept(item: Item, *, hold: str) -> Record:
     return Record(item, "pending", None, phase=item.phase, data=item.data, hold=hold)
 
 
-async def _lock_contacts(db: asyncpg.Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:
+async def _lock_contacts(db: Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:
     return {row["id"]: dict(row) for row in await db.fetch(queries.lock_contacts, list(ids))}
 
 
@@ -91,7 +92,7 @@ def _item(
     )
 
 
-async def _load_what_is_needed(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_what_is_needed(db: Connection, items: Sequence[Item]) -> None:
     """Read, set-based, what only some batches need: results, effects, events, owners, tags."""
     if late := [i for i in items if i.sequence > 0 and i.version.uses("steps")]:
         await _load_results(db, late)
@@ -105,7 +106,7 @@ async def _load_what_is_needed(db: asyncpg.Connection, items: Sequence[Item]) ->
         await _load_tags(db, tagged)
 
 
-async def _load_results(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_results(db: Connection, items: Sequence[Item]) -> None:
     by_execution = {item.execution_id: item for item in items}
     for row in await db.fetch(queries.results_of_executions, list(by_execution)):
         item = by_execution[row["workflow_execution_id"]]
@@ -113,7 +114,7 @@ async def _load_results(db: asyncpg.Connection, items: Sequence[Item]) -> None:
             item.results[action.key] = row["result_data"]
 
 
-async def _load_effects(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_effects(db: Connection, items: Sequence[Item]) -> None:
     effects: dict[UUID, list[Mapping[str, Any]]] = defaultdict(list)
     for row in await db.fetch(queries.effects_of_steps, [i.step_id for i in items]):
         effects[row["step_id"]].append(dict(row))
@@ -121,21 +122,21 @@ async def _load_effects(db: asyncpg.Connection, items: Sequence[Item]) -> None:
         item.effects = effects[item.step_id]
 
 
-async def _load_events(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_events(db: Connection, items: Sequence[Item]) -> None:
     rows = await db.fetch(queries.events_by_id, [i.event_id for i in items])
     events = {row["id"]: dict(row) for row in rows}
     for item in items:
         item.event = events.get(item.event_id)
 
 
-async def _load_owners(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_owners(db: Connection, items: Sequence[Item]) -> None:
     ids = {owner for i in items if (owner := i.contact["owner_id"]) is not None}
     owners = {row["id"]: dict(row) for row in await db.fetch(queries.owners, list(ids))}
     for item in items:
         item.contact["owner"] = owners.get(item.contact["owner_id"])
 
 
-async def _load_tags(db: asyncpg.Connection, items: Sequence[Item]) -> None:
+async def _load_tags(db: Connection, items: Sequence[Item]) -> None:
     tags: dict[UUID, list[str]] = defaultdict(list)
     for row in await db.fetch(queries.tags_of_contacts, [i.contact_id for i in items]):
         tags[row["contact_id"]].append(row["name"])

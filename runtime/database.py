@@ -5,9 +5,27 @@ from typing import Any
 
 import asyncpg
 import orjson
+from asyncpg.pool import PoolConnectionProxy
 
 from runtime import embedded_postgres
 from runtime.settings import Settings
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+"""A connection of its own, or one that a pool lent."""
+
+LOST_CONNECTION = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    OSError,
+)
+"""What asyncpg raises when the connection, not the statement, is to blame.
+
+A statement on a connection that is closed already raises InterfaceError, as wrong arguments do:
+ask `is_closed()` to tell them apart.
+"""
 
 OLDEST_SERVER = 16
 _JSONB_VERSION = b"\x01"  # what PostgreSQL's binary format of jsonb begins with

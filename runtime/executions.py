@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from uuid_utils.compat import uuid7
 
+from runtime.database import Connection
 from runtime.definitions import CompiledVersion
 from sql import load
 
@@ -28,15 +28,23 @@ class Entry:
 
     `entry_key`: runs with different keys may be live at once; with the same (default: none)
     only one per contact is. `start_action_id` begins at that action instead of the first.
-    `event_depth` and `event_id` say which chain of events led here.
+    `event_depth` says how many events in a chain led here.
     """
 
     entry_key: str = ""
     priority: int = 0
     context: Mapping[str, Any] = field(default_factory=dict)
     event_depth: int = 0
-    event_id: int | None = None
     start_action_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The domain event that one contact's run was started by, and the context that it gives."""
+
+    event_id: int
+    event_depth: int
+    context: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +61,19 @@ class Enrolment:
 
 
 async def enrol(
-    db: asyncpg.Connection,
+    db: Connection,
     now: datetime,
     version: CompiledVersion,
     contact_ids: Sequence[UUID],
     entry: Entry | None = None,
+    *,
+    causes: Sequence[Cause] | None = None,
 ) -> list[Enrolment]:
     """Begin a run of each contact, set-based, in the caller's transaction.
 
-    Gives one Enrolment per distinct contact, in order. The caller rings the family of the first
-    action after its commit. Two statements for any number of contacts.
+    Gives one Enrolment per distinct contact, in order. `causes`, one per contact, stand instead
+    of the entry's context and depth (then the contacts must be distinct). The caller rings the
+    family of the first action after its commit. One statement for any number of contacts.
     """
     entry = entry or Entry()
     distinct = list(dict.fromkeys(contact_ids))
@@ -79,9 +90,9 @@ async def enrol(
         [uuid7() for _ in distinct],
         entry.entry_key,
         entry.priority,
-        dict(entry.context),
-        entry.event_depth,
-        entry.event_id,
+        [dict(c.context) for c in causes] if causes else [dict(entry.context)],
+        [c.event_depth for c in causes] if causes else [entry.event_depth],
+        [c.event_id for c in causes] if causes else [None],
         now,
         first.id,
         first.type.family,
@@ -104,7 +115,7 @@ def first_family(version: CompiledVersion, entry: Entry | None = None) -> str | 
 
 
 async def cancel(
-    db: asyncpg.Connection,
+    db: Connection,
     now: datetime,
     account_id: UUID,
     execution_ids: Sequence[UUID],
@@ -119,29 +130,30 @@ async def cancel(
     rows = await db.fetch(queries.cancel_executions, account_id, list(execution_ids), reason, now)
     ended = [row["id"] for row in rows]
     if ended:
-        await db.execute(queries.cancel_steps, ended, reason, now)
+        # Effects before steps, as recorders lock them.
         await db.execute(queries.cancel_effects, ended, reason, now)
+        await db.execute(queries.cancel_steps, ended, reason, now)
         await db.execute(queries.end_enrollments, ended, "removed", reason, now)
     return ended
 
 
-async def pause(
-    db: asyncpg.Connection, account_id: UUID, execution_ids: Sequence[UUID]
-) -> list[UUID]:
+async def pause(db: Connection, account_id: UUID, execution_ids: Sequence[UUID]) -> list[UUID]:
     """Keep running executions from beginning further steps; waits keep their place."""
     await db.execute(queries.lock_contacts_of_executions, account_id, list(execution_ids))
     rows = await db.fetch(queries.pause_executions, account_id, list(execution_ids))
     paused = [row["id"] for row in rows]
+    await db.execute(queries.park_effects, paused)
     await db.execute(queries.park_steps, paused)
     return paused
 
 
 async def resume(
-    db: asyncpg.Connection, now: datetime, account_id: UUID, execution_ids: Sequence[UUID]
+    db: Connection, now: datetime, account_id: UUID, execution_ids: Sequence[UUID]
 ) -> tuple[list[UUID], set[str]]:
     """Let paused executions go on; gives their ids and the families to ring after the commit."""
     await db.execute(queries.lock_contacts_of_executions, account_id, list(execution_ids))
     rows = await db.fetch(queries.resume_executions, account_id, list(execution_ids))
     resumed = [row["id"] for row in rows]
-    families = await db.fetch(queries.unpark_steps, resumed, now)
+    families = await db.fetch(queries.unpark_effects, resumed, now)
+    families += await db.fetch(queries.unpark_steps, resumed, now)
     return resumed, {row["family"] for row in families}

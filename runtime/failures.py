@@ -78,4 +78,5 @@ def backoff(
     if failure.kind is Kind.RATE_LIMIT:
         return max(asked, (retries_so_far + 1) * RATE_LIMIT_STEP)
     ceiling = min(FIRST_DELAY * 2**retries_so_far, LONGEST_DELAY)
-    return max(asked, ceiling * jitter())
+    delay: timedelta = ceiling * jitter()
+    return max(asked, delay)

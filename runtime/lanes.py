@@ -1,4 +1,4 @@
-"""Lanes: the ready work of one (family, account, workflow, integration), held or open by one row."""
+"""Lanes: the ready work of one (family, account, workflow, integration), held by one row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
+from runtime.database import Connection
 from sql import load
 
 queries = load("lanes")
@@ -16,8 +15,8 @@ LaneKey = tuple[str, UUID, UUID | None, UUID | None]
 """Family, account, workflow (None: none), integration (None: none)."""
 
 
-async def get_or_create_lanes(db: asyncpg.Connection, keys: Sequence[LaneKey]) -> dict[LaneKey, int]:
-    """Give the ids of lanes, making those that are missing; a new lane of a paused workflow is paused."""
+async def get_or_create_lanes(db: Connection, keys: Sequence[LaneKey]) -> dict[LaneKey, int]:
+    """Give the ids of lanes, making missing ones; a new lane of a paused workflow is paused."""
     ordered = sorted(set(keys), key=lambda k: tuple(map(str, k)))
     columns = [list(column) for column in zip(*ordered, strict=True)] if ordered else [[]] * 4
     rows = await db.fetch(queries.find_lanes, *columns)
@@ -30,7 +29,7 @@ async def get_or_create_lanes(db: asyncpg.Connection, keys: Sequence[LaneKey]) -
 
 
 async def hold(
-    db: asyncpg.Connection, lane_ids: Sequence[int], until: Sequence[datetime], reason: str
+    db: Connection, lane_ids: Sequence[int], until: Sequence[datetime], reason: str
 ) -> None:
-    """Hold lanes until an instant each, for a reason that people see; a later hold already there stays."""
+    """Hold lanes until an instant each, for a reason that people see; a longer hold stays."""
     await db.execute(queries.hold_lanes, list(lane_ids), list(until), reason)

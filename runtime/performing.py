@@ -10,16 +10,17 @@ MAX_ROUNDS, so that a long chain does not hold its contacts for too long.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import asyncpg
 import structlog
 from uuid_utils.compat import uuid7
 
+from runtime.database import LOST_CONNECTION
 from runtime.failures import Failure, Kind, backoff
 from runtime.outcomes import Dispatch, Done, EffectRequest, Failed, Outcome, Skipped, Sleep, Wait
 from runtime.records import Ended, NewEffect, Record
@@ -109,16 +110,14 @@ class Rounds:
         for item, outcome in zip(able, outcomes, strict=True):
             self._take(item, outcome)
 
-    async def _guarded(
-        self, performance: Performance, items: Sequence[Item]
-    ) -> Sequence[Outcome]:
+    async def _guarded(self, performance: Performance, items: Sequence[Item]) -> Sequence[Outcome]:
         try:
             async with self.stage.db.transaction():
                 return await performance(self.stage, items)
-        except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError):
+        except LOST_CONNECTION:
             raise
         except Exception as error:
-            if is_transient(error):
+            if is_transient(error) or self.stage.db.is_closed():
                 raise
             log.exception("step.crashed", step_id=str(items[0].step_id))
             return [Failed(failure_of(error))]
@@ -133,7 +132,8 @@ class Rounds:
             self._take(item, Skipped("disabled"))
             return False
         try:
-            item.values = item.action.values.render(template_context(item))
+            values = item.action.values
+            item.values = cast("Mapping[str, Any]", values.render(template_context(item)))
         except TemplateError as error:
             self._take(item, Failed(Failure(Kind.INVALID_CONFIG, error.code, error.message)))
             return False
@@ -173,9 +173,7 @@ class Rounds:
         record = Record(item, "scheduled", "slept", phase="resume", scheduled_at=until, data=data)
         self._add(record)
 
-    def _dispatch(
-        self, item: Item, effects: Sequence[EffectRequest], data: dict[str, Any]
-    ) -> None:
+    def _dispatch(self, item: Item, effects: Sequence[EffectRequest], data: dict[str, Any]) -> None:
         self.effects += [NewEffect(uuid7(), item, effect) for effect in effects]
         if not any(effect.gates_step for effect in effects):
             item.effects = ()
@@ -215,7 +213,7 @@ class Rounds:
             self.ended.append(Ended(item.execution_id, "failed", failure.code))
 
     def _after_fallback(self, item: Item) -> UUID | None:
-        """Where to go on behind a fallback: a branch is a detour, an action of the same chain a jump."""
+        """Where to go on behind a fallback: a branch is a detour, the same chain a jump."""
         fallback = item.version.actions[item.action.fallback_id or item.action.id]
         if fallback.branch_id == item.action.branch_id:
             return item.return_action_id
@@ -298,7 +296,7 @@ def _following(item: Item, action_id: UUID, return_to: UUID | None) -> Item:
 
 
 def template_context(item: Item) -> dict[str, Any]:
-    """What merge fields can name: contact, account, workflow, steps (results by key) and trigger."""
+    """What merge fields can name: contact, account, workflow, steps (by key) and trigger."""
     return {
         "contact": item.contact,
         "account": item.version.account_fields,

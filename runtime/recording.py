@@ -7,14 +7,13 @@ performance ended in. Every change is checked against the state table first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from runtime import states
+from runtime.bells import Bells
+from runtime.database import Connection
 from runtime.lanes import LaneKey
 from runtime.performing import Rounds
 from runtime.records import NewEffect, Record
@@ -23,23 +22,6 @@ from runtime.stage import Event, FieldChange, Stage
 from sql import load
 
 queries = load("recording")
-
-
-@dataclass(slots=True)
-class Bells:
-    """What is to be rung once the batch is committed: families with ready work, instants, events."""
-
-    families: set[str] = field(default_factory=set)
-    wake_at: set[datetime] = field(default_factory=set)
-    events: bool = False
-
-    def __or__(self, other: Bells) -> Bells:
-        """Both."""
-        return Bells(
-            self.families | other.families,
-            self.wake_at | other.wake_at,
-            self.events or other.events,
-        )
 
 
 async def record(
@@ -66,9 +48,7 @@ async def record(
         )
     tried = [_attempt(r, worker_id) for r in rounds.records if r.outcome is not None]
     if tried:
-        await db.copy_records_to_table(
-            "workflow_action_attempts", columns=ATTEMPT, records=tried
-        )
+        await db.copy_records_to_table("workflow_action_attempts", columns=ATTEMPT, records=tried)
     if rounds.ended:
         await db.execute(
             queries.end_executions,
@@ -107,7 +87,7 @@ def _lane_key(effect: NewEffect, registry: Registry) -> LaneKey:
     return (family, item.account_id, item.workflow_id, effect.request.integration_id)
 
 
-async def write_events(db: asyncpg.Connection, events: Sequence[Event], now: datetime) -> bool:
+async def write_events(db: Connection, events: Sequence[Event], now: datetime) -> bool:
     """Write domain events; True when an active workflow listens for one of them.
 
     An event that nobody listens for is born dispatched, which saves its second write.

@@ -80,7 +80,7 @@ class TimerType:
     """What happens when a timer of this kind falls due, inside the transaction that removes it."""
 
     kind: str
-    fire: Callable[["Stage", "Sequence[Timer]"], Awaitable[None]]
+    fire: Callable[[Stage, Sequence[Timer]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)

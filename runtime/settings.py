@@ -68,7 +68,14 @@ class Settings(BaseSettings):
     batch_size: int = Field(500, ge=1, le=5000, description="steps that an actor claims at once")
     lease_seconds: float = Field(30, gt=0, le=3600, description="life of an outward claim")
     heartbeat_seconds: float = Field(5, gt=0, le=600, description="renews leases, says 'alive'")
-    sweep_seconds: float = Field(2, gt=0, le=600, description="pause of the safety sweep")
+    sweep_seconds: int = Field(2, ge=1, le=59, description="pause of the safety sweep")
+    actors: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(
+        {"crm": 2}, description="batches at once by family, as JSON; a family not named has 1"
+    )
+    slots: dict[str, Annotated[int, Field(ge=1, le=20_000)]] = Field(
+        {"webhook": 1_000, "code": 2},
+        description="effects in flight at once by family, as JSON; a family not named has 50",
+    )
     wake_bucket_ms: int = Field(250, ge=10, le=60_000, description="one wake-up per such bucket")
     max_event_depth: int = Field(8, ge=1, le=100, description="events caused by events, at most")
     max_steps_per_execution: int = Field(500, ge=1, le=100_000, description="guard against loops")
@@ -84,6 +91,14 @@ class Settings(BaseSettings):
     retention_tickets_days: float = Field(1, gt=0, description="finished Procrastinate jobs")
     retention_events_days: float = Field(90, gt=0, description="domain events")
     retention_executions_days: float = Field(365, gt=0, description="finished executions")
+
+    def actors_of(self, family: str) -> int:
+        """How many batches of a family one worker performs at once."""
+        return self.actors.get(family, 1)
+
+    def slots_of(self, family: str) -> int:
+        """How many effects of a family one worker has in flight at once."""
+        return self.slots.get(family, 50)
 
 
 def variable_of(field: str) -> str:

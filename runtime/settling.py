@@ -10,7 +10,7 @@ from runtime.outcomes import Done, Failed, Outcome, Skipped
 from runtime.stage import Item, Stage
 
 
-async def settle_effects(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
+async def settle_effects(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     """Settle each item by its effects: see `settle_one`."""
     return [settle_one(item.effects) for item in items]
 

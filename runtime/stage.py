@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from runtime.database import Connection
 from runtime.outcomes import EffectRequest
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Stage:
     until the batch ends; give it rows in a fixed order.
     """
 
-    db: asyncpg.Connection
+    db: Connection
     now: datetime
     outside: Outside
     find_active_version: ActiveVersion
@@ -187,7 +188,7 @@ class Stage:
     def record_change(
         self, item: Item, name: str, old: Any, new: Any, *, contact_id: UUID | None = None
     ) -> None:
-        """Log that a field of the item's contact (or of another) went from `old` to `new` (JSON)."""
+        """Log that a field of the contact (or of another) went from `old` to `new` (JSON)."""
         self.changes.append(
             FieldChange(
                 item.account_id, contact_id or item.contact_id, name, old, new, item.step_id

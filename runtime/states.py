@@ -39,11 +39,11 @@ TRANSITIONS: Final[dict[Status | None, frozenset[Status]]] = {
 }
 
 
-class IllegalTransition(AssertionError):
+class IllegalTransitionError(AssertionError):
     """A change of state that the table does not have: a defect of the engine, never of data."""
 
 
 def check(before: Status | None, after: Status) -> None:
-    """Raise IllegalTransition unless the table leads from `before` to `after`."""
+    """Raise IllegalTransitionError unless the table leads from `before` to `after`."""
     if after not in TRANSITIONS[before]:
-        raise IllegalTransition(f"a step cannot go from {before} to {after}")
+        raise IllegalTransitionError(f"a step cannot go from {before} to {after}")

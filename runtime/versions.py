@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -117,7 +117,7 @@ class Versions:
         )
 
 
-def account_of(row: Mapping[str, Any]) -> Account:
+def account_of(row: asyncpg.Record) -> Account:
     """Build an Account from a row that has the account's columns, prefixed with account_."""
     return Account(
         id=row["account_id"],

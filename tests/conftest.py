@@ -19,6 +19,7 @@ from runtime import embedded_postgres
 from runtime.database import create_pool, use_json
 from runtime.settings import Settings
 from sql.migrate import migrate
+from tests.world import World
 
 
 def pytest_configure() -> None:
@@ -141,3 +142,11 @@ async def conn(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     await use_json(connection)
     yield connection
     connection.terminate()
+
+
+@pytest.fixture
+async def world(pool: asyncpg.Pool, dsn: str, settings: Settings) -> AsyncIterator[World]:
+    """An account with a user and an engine, in this test's own database."""
+    side = await create_pool(dsn, settings, size=2)
+    yield await World(pool, side, settings).begin()
+    side.terminate()

@@ -203,7 +203,7 @@ CREATE TABLE effects (
     gates_step        boolean NOT NULL DEFAULT true,
     status            varchar(12) NOT NULL DEFAULT 'pending',
     priority          smallint NOT NULL DEFAULT 0,
-    isolated          boolean NOT NULL DEFAULT false,
+    hold              varchar(10),
     attempt           integer NOT NULL DEFAULT 0,
     retries           jsonb NOT NULL DEFAULT '{}',
     losses            integer NOT NULL DEFAULT 0,
@@ -225,6 +225,7 @@ CREATE TABLE effects (
         status IN ('pending', 'scheduled', 'claimed', 'dispatched',
                    'succeeded', 'failed', 'unknown', 'suppressed', 'cancelled')
     ),
+    CONSTRAINT effect_has_known_hold CHECK (hold IN ('parked', 'isolated')),
     CONSTRAINT effect_key_is_used_once UNIQUE (account_id, idempotency_key),
     CONSTRAINT a_claimed_effect_is_in_somebodys_hand CHECK (
         status NOT IN ('claimed', 'dispatched') OR worker_id IS NOT NULL
@@ -233,8 +234,8 @@ CREATE TABLE effects (
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_analyze_scale_factor = 0.02);
 CREATE INDEX effects_ready ON effects (family, lane_id, priority DESC, id)
-    WHERE status = 'pending' AND NOT isolated;
-CREATE INDEX effects_isolated ON effects (family, id) WHERE status = 'pending' AND isolated;
+    WHERE status = 'pending' AND hold IS NULL;
+CREATE INDEX effects_isolated ON effects (family, id) WHERE status = 'pending' AND hold = 'isolated';
 CREATE INDEX effects_scheduled ON effects (scheduled_at) WHERE status = 'scheduled';
 CREATE INDEX effects_in_hand ON effects (worker_id) WHERE status IN ('claimed', 'dispatched');
 CREATE INDEX effects_in_hand_by_integration ON effects (integration_id)

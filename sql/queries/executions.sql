@@ -2,15 +2,20 @@
 -- Begin a run of each contact that exists and has no live run under this key, with its first
 -- step ready. Gives every contact of the account; execution_id is NULL where no run was begun.
 WITH wanted AS (
-    SELECT w.contact_id, w.execution_id, w.step_id
-    FROM unnest($4::uuid[], $5::uuid[], $6::uuid[]) AS w (contact_id, execution_id, step_id)
+    SELECT w.contact_id, w.execution_id, w.step_id,
+        -- One context for all, or one for each.
+        coalesce(w.context, ($9::jsonb[])[1]) AS context,
+        coalesce(w.event_depth, ($10::smallint[])[1]) AS event_depth,
+        coalesce(w.event_id, ($11::bigint[])[1]) AS event_id
+    FROM unnest($4::uuid[], $5::uuid[], $6::uuid[], $9::jsonb[], $10::smallint[], $11::bigint[])
+        AS w (contact_id, execution_id, step_id, context, event_depth, event_id)
     JOIN contacts c ON c.id = w.contact_id AND c.account_id = $1 AND c.erased_at IS NULL
 ),
 begun AS (
     INSERT INTO workflow_executions
         (id, account_id, workflow_id, version_id, contact_id, entry_key, priority, context,
          event_depth, event_id, started_at)
-    SELECT execution_id, $1, $2, $3, contact_id, $7, $8, $9::jsonb, $10, $11, $12
+    SELECT execution_id, $1, $2, $3, contact_id, $7, $8, context, event_depth, event_id, $12
     FROM wanted
     -- In one order for everybody, so that two enrolments of the same contacts cannot deadlock.
     ORDER BY contact_id
@@ -115,3 +120,22 @@ UPDATE workflow_action_executions s
 SET hold = NULL, ready_at = $2
 WHERE s.workflow_execution_id = ANY ($1::uuid[]) AND s.status = 'pending' AND s.hold = 'parked'
 RETURNING s.family;
+
+-- name: park_effects
+-- Take the ready effects of paused executions out of their lanes.
+UPDATE effects f
+SET hold = 'parked'
+WHERE f.id IN (
+    SELECT o.id
+    FROM effects o
+    WHERE o.execution_id = ANY ($1::uuid[]) AND o.status = 'pending' AND o.hold IS NULL
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+) AND f.status = 'pending';
+
+-- name: unpark_effects
+-- Put parked effects back into their lanes; gives the families that have ready work by it.
+UPDATE effects f
+SET hold = NULL, ready_at = $2
+WHERE f.execution_id = ANY ($1::uuid[]) AND f.status = 'pending' AND f.hold = 'parked'
+RETURNING f.family;

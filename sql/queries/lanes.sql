@@ -22,10 +22,3 @@ UPDATE lanes l
 SET held_until = h.held_until, held_reason = $3
 FROM unnest($1::bigint[], $2::timestamptz[]) AS h (lane_id, held_until)
 WHERE l.id = h.lane_id AND (l.held_until IS NULL OR l.held_until < h.held_until);
-
--- name: release_lanes
--- Open lanes whose hold is over; gives their families.
-UPDATE lanes l
-SET held_until = NULL, held_reason = NULL
-WHERE l.held_until IS NOT NULL AND l.held_until <= (SELECT current_instant())
-RETURNING l.family;

@@ -1,0 +1,23 @@
+"""What is to be rung once a transaction is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(slots=True)
+class Bells:
+    """Families that have ready work, instants at which something falls due, events to hand on."""
+
+    families: set[str] = field(default_factory=set)
+    wake_at: set[datetime] = field(default_factory=set)
+    events: bool = False
+
+    def __or__(self, other: Bells) -> Bells:
+        """Both."""
+        return Bells(
+            self.families | other.families,
+            self.wake_at | other.wake_at,
+            self.events or other.events,
+        )

@@ -1,0 +1,60 @@
+"""Housekeeping: what is past its retention is deleted, stalled tickets are finished.
+
+A stalled ticket (its worker died with it in hand) is finished and its family rung anew by the
+sweep; retrying it would collide with the queueing lock of a ticket that is queued already.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import asyncpg
+import structlog
+
+from runtime.clock import current_instant
+from runtime.settings import Settings
+from sql import load
+
+queries = load("housekeeping")
+log = structlog.get_logger(__name__)
+
+INSTALMENT: Final = 5_000
+MOST_INSTALMENTS: Final = 100
+# Procrastinate's own bound for a worker without heartbeat.
+STALLED_AFTER: Final = timedelta(seconds=30)
+
+
+async def keep_house(pool: asyncpg.Pool, settings: Settings) -> dict[str, int]:
+    """Do one round; gives how many rows went, by kind. Deletes in instalments, oldest first.
+
+    Procrastinate's rows are judged by the real time, ours by the clock.
+    """
+    gone = {"stalled_tickets": await _count(pool, queries.finish_stalled, STALLED_AFTER)}
+    now = await current_instant(pool)
+    for name, query, days in (
+        ("tickets", queries.delete_tickets, settings.retention_tickets_days),
+        ("events", queries.delete_events, settings.retention_events_days),
+        ("executions", queries.delete_executions, settings.retention_executions_days),
+    ):
+        age = timedelta(days=days)
+        arguments = (age,) if name == "tickets" else (now - age,)
+        gone[name] = await _delete(pool, query, *arguments)
+    if any(gone.values()):
+        log.info("house.kept", **gone)
+    return gone
+
+
+async def _delete(pool: asyncpg.Pool, query: str, *arguments: object) -> int:
+    total = 0
+    for _ in range(MOST_INSTALMENTS):
+        gone = await _count(pool, query, *arguments, INSTALMENT)
+        total += gone
+        if gone < INSTALMENT:
+            break
+    return total
+
+
+async def _count(pool: asyncpg.Pool, query: str, *arguments: object) -> int:
+    count: int = await pool.fetchval(query, *arguments)
+    return count

@@ -1,0 +1,52 @@
+"""The actors of one family that perform steps: woken by tickets, a batch at a time."""
+
+from __future__ import annotations
+
+from runtime.batch import Batches
+from runtime.bell import Bell
+
+
+class StepPool:
+    """At most `actors` batches of one family at once in this worker.
+
+    A ticket that finds all actors busy leaves a mark instead of waiting, so that a slow family
+    never takes the places of another's tickets.
+    """
+
+    def __init__(self, family: str, batches: Batches, bell: Bell, actors: int) -> None:
+        self.family = family
+        self._batches = batches
+        self._bell = bell
+        self._free = actors
+        self._rung_again = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether every actor has a batch in hand."""
+        return self._free == 0
+
+    async def answer(self) -> int:
+        """Answer a ticket: perform batches until nothing is ready; gives the number of steps."""
+        if self._free == 0:
+            self._rung_again = True
+            return 0
+        self._free -= 1
+        try:
+            return await self._perform_until_dry()
+        finally:
+            self._free += 1
+
+    async def _perform_until_dry(self) -> int:
+        steps = 0
+        while True:
+            self._rung_again = False
+            done = await self._batches.run(self.family)
+            steps += done.steps
+            if done.steps >= self._batches.settings.batch_size // 2:
+                # There may be more: let other actors and workers join.
+                done.bells.families.add(self.family)
+            elif done.steps:
+                done.bells.families.discard(self.family)
+            await self._bell.ring(done.bells)
+            if done.steps == 0 and not self._rung_again:
+                return steps

@@ -1,0 +1,81 @@
+"""The safety sweep: whatever a lost ticket or a dead worker left behind is found within seconds.
+
+It rings for ready work that nobody claims, catches up with what has fallen due, and gives back
+what dead workers had in hand: steps and undispatched effects are claimed again, each alone;
+dispatched effects have an unknown outcome, and their type says what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+import structlog
+
+from runtime.bells import Bells
+from runtime.clock import current_instant
+from runtime.database import Connection
+from runtime.dispatching import settle
+from runtime.registry import FAMILIES, Registry
+from sql import load
+
+queries = load("sweep")
+log = structlog.get_logger(__name__)
+
+# How often a step or an effect may be in hand when a worker dies before it counts as poison.
+MOST_LOSSES: Final = 3
+
+
+async def sweep(pool: asyncpg.Pool, registry: Registry) -> Bells:
+    """Do one round of the sweep; gives what to ring."""
+    async with pool.acquire() as db:
+        bells = await _bury_dead_workers(db, registry)
+        bells |= await _settle_stragglers(db)
+        bells.families |= {
+            row["family"] for row in await db.fetch(queries.ready_families, list(FAMILIES))
+        }
+        bells.events = await db.fetchval(queries.has_undispatched_events)
+        bells.wake_at |= {at for at in [await db.fetchval(queries.overdue)] if at is not None}
+    return bells
+
+
+async def _bury_dead_workers(db: Connection, registry: Registry) -> Bells:
+    """Take away workers whose lease has run out, with all that they had in hand."""
+    async with db.transaction():
+        now = await current_instant(db)
+        dead = [row["id"] for row in await db.fetch(queries.take_dead_workers, now)]
+        # Hands and claims of workers that are not registered (any more) count as well.
+        bells = await _give_back_steps(db, dead)
+        bells |= await _give_back_effects(db, dead, registry)
+    if dead:
+        log.warning("workers.dead", workers=[str(worker) for worker in dead])
+    return bells
+
+
+async def _give_back_steps(db: Connection, dead: Sequence[object]) -> Bells:
+    now = await current_instant(db)
+    families = {row["family"] for row in await db.fetch(queries.isolate_steps_in_hand)}
+    rows = await db.fetch(queries.give_back_running_steps, now, MOST_LOSSES)
+    if families or rows:
+        log.warning("steps.given_back", running=len(rows), dead=len(dead))
+    return Bells(families=families | {row["family"] for row in rows})
+
+
+async def _give_back_effects(db: Connection, dead: Sequence[object], registry: Registry) -> Bells:
+    now = await current_instant(db)
+    repeated = [kind for kind, type_ in registry.effects.items() if type_.on_unknown == "repeat"]
+    rows = await db.fetch(queries.give_back_effects, now, MOST_LOSSES, repeated)
+    if rows:
+        log.warning("effects.given_back", effects=len(rows), dead=len(dead))
+    ended = {r["step_id"] for r in rows if r["gates_step"] and r["status"] in ("unknown", "failed")}
+    families = {r["family"] for r in rows if r["status"] == "pending"}
+    return Bells(families=families | await settle(db, ended, now))
+
+
+async def _settle_stragglers(db: Connection) -> Bells:
+    """Settle steps whose effects have all ended without anybody noticing (a crash in between)."""
+    async with db.transaction():
+        now = await current_instant(db)
+        rows = await db.fetch(queries.unsettled_steps)
+        return Bells(families=await settle(db, [row["id"] for row in rows], now))

@@ -1,0 +1,236 @@
+"""A worker: the pools of its families, the tickets that wake them, and a heartbeat.
+
+Nothing in its memory matters: whatever it had in hand when it dies is found by the sweep of
+another. SIGTERM drains it: no new work, what is in hand is brought to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+from uuid_utils.compat import uuid7
+
+from runtime import workers
+from runtime.batch import Batches
+from runtime.bell import Bell
+from runtime.database import create_pool, resolve_dsn
+from runtime.effect_pool import EffectPool
+from runtime.events import INSTALMENT as EVENTS_AT_ONCE
+from runtime.events import hand_on
+from runtime.housekeeping import keep_house
+from runtime.log import configure
+from runtime.registry import Registry
+from runtime.settings import Settings
+from runtime.step_pool import StepPool
+from runtime.supervisor import Supervisor
+from runtime.sweep import sweep
+from runtime.tickets import WAKE_QUEUES, make_app
+from runtime.timers import fire_due
+from runtime.versions import Versions
+from runtime.wakeups import plan, wake
+from sql.migrate import migrate
+
+log = structlog.get_logger(__name__)
+
+SIDE_CONNECTIONS: Final = 2
+TICKET_POLL_SECONDS: Final = 1.0
+WAKE_POLL_SECONDS: Final = 0.25
+DRAIN_SECONDS: Final = 20.0
+
+
+class Worker:
+    """One incarnation of a worker process, under one identity; a fenced one begins a new."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        side: asyncpg.Pool,
+        registry: Registry,
+        settings: Settings,
+        families: Sequence[str] | None = None,
+    ) -> None:
+        self.id: UUID = uuid7()
+        self.families = tuple(families or registry.families())
+        self.versions = Versions(side, registry)
+        self.bell = Bell(side, timedelta(milliseconds=settings.wake_bucket_ms))
+        self.lease = timedelta(seconds=settings.lease_seconds)
+        self._pool = pool
+        self._side = side
+        self._registry = registry
+        self._settings = settings
+        batches = Batches(pool, side, self.versions, registry, settings, self.id)
+        self._steps = {
+            family: StepPool(family, batches, self.bell, settings.actors_of(family))
+            for family in self.families
+        }
+        sending = {effect.family for effect in registry.effects.values()}
+        self._effects = {
+            family: EffectPool(
+                family,
+                registry.effects,
+                pool,
+                self.bell,
+                worker_id=self.id,
+                slots=settings.slots_of(family),
+            )
+            for family in self.families
+            if family in sending
+        }
+        self._waking = asyncio.Lock()
+
+    async def answer_ticket(self, family: str) -> None:
+        """Perform ready steps and send ready effects of a family."""
+        if (effects := self._effects.get(family)) is not None:
+            await effects.answer()
+        await self._steps[family].answer()
+
+    async def work_once(self) -> int:
+        """Perform what is ready in every family and wait for its effects; gives how much it was."""
+        count = 0
+        for family in self.families:
+            if (effects := self._effects.get(family)) is not None:
+                count += await effects.answer()
+                await effects.drain()
+            count += await self._steps[family].answer()
+        return count
+
+    async def hand_on_events(self) -> None:
+        """Start the workflows that listen for undispatched events, instalment by instalment."""
+        count = EVENTS_AT_ONCE
+        while count == EVENTS_AT_ONCE:
+            bells, count = await hand_on(self._pool, self.versions, self._settings.max_event_depth)
+            await self.bell.ring(bells)
+
+    async def wake(self) -> None:
+        """Make ready what has fallen due, and fire due timers."""
+        if self._waking.locked():
+            return  # whoever is at it goes on until nothing is due
+        async with self._waking:
+            more = True
+            while more:
+                bells, more = await wake(self._pool)
+                await self.bell.ring(bells)
+            fired = await fire_due(
+                self._pool, self._registry, self._side.fetch, self.versions.active
+            )
+            await self.bell.ring(fired)
+
+    async def plan_wakeups(self) -> None:
+        """Ring for the instants of the near future."""
+        bucket = timedelta(milliseconds=self._settings.wake_bucket_ms)
+        await self.bell.ring_wakeups(await plan(self._pool, bucket))
+
+    async def sweep(self) -> None:
+        """Find what lost tickets and dead workers left behind."""
+        await self.bell.ring(await sweep(self._pool, self._registry))
+
+    async def keep_house(self) -> None:
+        """Delete what is past its retention, finish stalled tickets."""
+        await keep_house(self._pool, self._settings)
+
+    async def run(self, dsn: str, stop: asyncio.Event) -> None:
+        """Work until `stop` is set (then drain) or until this identity is fenced off."""
+        await workers.register(self._pool, self.id, self.families, self.lease)
+        log.info("worker.started", worker_id=str(self.id), families=self.families)
+        fenced = asyncio.Event()
+        supervisor = Supervisor()
+        async with AsyncExitStack() as stack:
+            for family, effects in self._effects.items():
+                await stack.enter_async_context(effects.open())
+                supervisor.start(f"{family} recorder", effects.record_results)
+            supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
+            supervisor.start("tickets", lambda: self._answer_tickets(dsn))
+            supervisor.start("wake-ups", lambda: self._answer_wakeups(dsn))
+            await _first_of(stop, fenced)
+            await supervisor.stop("tickets", "wake-ups")
+            # The exit stack drains the effects while the heartbeat keeps their lease.
+        await supervisor.stop()
+        await workers.leave(self._pool, self.id)
+        log.info("worker.stopped", worker_id=str(self.id), fenced=fenced.is_set())
+
+    async def _heartbeat(self, fenced: asyncio.Event) -> None:
+        while True:
+            if not await workers.heartbeat(self._pool, self.id, self.lease):
+                log.warning("worker.fenced", worker_id=str(self.id))
+                fenced.set()
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+
+    async def _answer_tickets(self, dsn: str) -> None:
+        places = sum(self._settings.actors_of(family) + 1 for family in self.families) + 1
+        app = make_app(dsn, sweep_seconds=self._settings.sweep_seconds)
+        async with app.open_async():
+            await app.run_worker_async(
+                queues=[*self.families, "events"],
+                name=f"callboard-{self.id}",
+                concurrency=places,
+                fetch_job_polling_interval=TICKET_POLL_SECONDS,
+                shutdown_graceful_timeout=DRAIN_SECONDS,
+                install_signal_handlers=False,
+                additional_context={"worker": self},
+            )
+
+    async def _answer_wakeups(self, dsn: str) -> None:
+        app = make_app(dsn, sweep_seconds=self._settings.sweep_seconds)
+        async with app.open_async():
+            await app.run_worker_async(
+                queues=list(WAKE_QUEUES),
+                name=f"callboard-wake-{self.id}",
+                concurrency=4,
+                # A scheduled ticket rings nobody when its instant comes: it is polled for.
+                fetch_job_polling_interval=WAKE_POLL_SECONDS,
+                listen_notify=False,
+                shutdown_graceful_timeout=DRAIN_SECONDS,
+                install_signal_handlers=False,
+                additional_context={"worker": self},
+            )
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+async def work(
+    settings: Settings,
+    registry: Registry,
+    families: Sequence[str] | None,
+    dsn: str,
+    stop: asyncio.Event,
+) -> None:
+    """Be a worker until `stop` is set: for `families`, or for all that can be performed."""
+    async with (
+        await create_pool(dsn, settings, application_name="callboard worker") as pool,
+        await create_pool(
+            dsn, settings, size=SIDE_CONNECTIONS, application_name="callboard worker side"
+        ) as side,
+    ):
+        while not stop.is_set():
+            await Worker(pool, side, registry, settings, families).run(dsn, stop)
+
+
+def run(settings: Settings, registry: Registry, families: Sequence[str] | None) -> int:
+    """Run a worker in this process until SIGTERM or SIGINT; gives the exit code."""
+    configure(settings)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        dsn = await resolve_dsn(settings)
+        await migrate(dsn)
+        await work(settings, registry, families, dsn, stop)
+
+    asyncio.run(main())
+    return 0

@@ -1,0 +1,275 @@
+-- name: lock_ready_effects
+-- Lock up to $2 ready effects of family $1, a fair share from each open lane, like claim_steps.
+WITH RECURSIVE busy_lanes AS (
+    (
+        SELECT f.lane_id, 1 AS visited
+        FROM effects f
+        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $3
+        ORDER BY f.lane_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT following.lane_id, b.visited + 1
+    FROM busy_lanes b
+    CROSS JOIN LATERAL (
+        SELECT f.lane_id
+        FROM effects f
+        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
+        ORDER BY f.lane_id
+        LIMIT 1
+    ) following
+    WHERE b.visited < $4
+),
+open_lanes AS MATERIALIZED (
+    SELECT l.id
+    FROM busy_lanes b
+    JOIN lanes l ON l.id = b.lane_id
+    WHERE NOT l.is_paused
+      AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+    ORDER BY l.id
+    LIMIT $2
+)
+SELECT r.id, r.lane_id, r.integration_id
+FROM open_lanes o
+CROSS JOIN LATERAL (
+    SELECT f.id, f.lane_id, f.integration_id
+    FROM effects f
+    WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id = o.id
+    ORDER BY f.priority DESC, f.id
+    LIMIT (SELECT ceil($2::numeric / greatest(count(*), 1))::bigint FROM open_lanes)
+    FOR NO KEY UPDATE SKIP LOCKED
+) r
+LIMIT $2;
+
+-- name: effect_lanes_seen
+-- How many lanes such a claim looked at, and the last of them.
+WITH RECURSIVE busy_lanes AS (
+    (
+        SELECT f.lane_id, 1 AS visited
+        FROM effects f
+        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $2
+        ORDER BY f.lane_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT following.lane_id, b.visited + 1
+    FROM busy_lanes b
+    CROSS JOIN LATERAL (
+        SELECT f.lane_id
+        FROM effects f
+        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
+        ORDER BY f.lane_id
+        LIMIT 1
+    ) following
+    WHERE b.visited < $3
+)
+SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane FROM busy_lanes;
+
+-- name: lock_isolated_effect
+-- Lock one effect that a dead worker had in hand; it is claimed alone.
+SELECT f.id, f.lane_id, f.integration_id
+FROM effects f
+JOIN lanes l ON l.id = f.lane_id
+WHERE f.family = $1 AND f.status = 'pending' AND f.hold = 'isolated'
+  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+ORDER BY f.id
+LIMIT 1
+FOR NO KEY UPDATE OF f SKIP LOCKED;
+
+-- name: ask_breakers
+-- Which of these integrations' breakers do not let everything through.
+SELECT integration_id, admits, next_at FROM ask_breakers($1::uuid[], $2, $3);
+
+-- name: name_probe
+-- Say which effect is the probe of a half-open breaker.
+UPDATE circuit_breakers SET probe_effect_id = $2 WHERE integration_id = $1 AND state = 'half_open';
+
+-- name: take_tokens
+-- Take tokens of integrations' limits for a whole batch.
+SELECT integration_id, granted, reason, next_at FROM take_tokens($1::uuid[], $2::integer[], $3);
+
+-- name: claim_effects
+-- Claim locked effects: from here on they are in this worker's hand, under a new attempt.
+UPDATE effects f
+SET status = 'claimed', worker_id = $2, attempt = f.attempt + 1
+WHERE f.id = ANY ($1::uuid[])
+RETURNING f.id, f.account_id, f.kind, f.attempt, f.idempotency_key, f.request, f.contact_id,
+    f.integration_id, f.workflow_id, f.channel, f.address, f.retries;
+
+-- name: know_addresses
+-- Make the rows that an opt-out and a dispatch both lock.
+INSERT INTO channel_addresses (account_id, channel, address)
+SELECT DISTINCT w.account_id, w.channel, w.address
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (account_id, channel, address)
+ORDER BY 1, 2, 3
+ON CONFLICT DO NOTHING;
+
+-- name: lock_addresses
+-- Lock the addresses in one order. What stands in them is read by the next statement: this one
+-- may still see what was there before it waited.
+SELECT
+FROM channel_addresses a
+WHERE (a.account_id, a.channel, a.address) IN (
+    SELECT w.account_id, w.channel, w.address
+    FROM unnest($1::uuid[], $2::text[], $3::text[]) AS w (account_id, channel, address)
+)
+ORDER BY a.account_id, a.channel, a.address
+FOR NO KEY UPDATE;
+
+-- name: dispatch_effects
+-- Decide, just before the wire, what goes out: only what is still claimed under this attempt by
+-- a worker whose lease holds, to an address that has not opted out, of a workflow that is not
+-- paused and an execution that is running. Gives each effect's new status; what gives no row was
+-- taken away or cancelled meanwhile.
+WITH mine AS (
+    SELECT f.id, f.step_id, f.gates_step, f.account_id, f.channel, f.address, f.lane_id, f.execution_id
+    FROM effects f
+    JOIN unnest($1::uuid[], $2::integer[]) AS w (id, attempt) ON w.id = f.id AND w.attempt = f.attempt
+    WHERE f.status = 'claimed' AND f.worker_id = $3
+      AND EXISTS (SELECT FROM workers k WHERE k.id = $3 AND k.lease_expires_at > $4)
+    ORDER BY f.id
+    FOR NO KEY UPDATE OF f
+),
+decided AS (
+    SELECT m.id, m.step_id, m.gates_step,
+        CASE
+            WHEN a.opted_out_at IS NOT NULL THEN 'suppressed'
+            WHEN l.is_paused OR e.status = 'paused' THEN 'pending'
+            ELSE 'dispatched'
+        END AS status,
+        CASE WHEN e.status = 'paused' THEN 'parked' END AS hold
+    FROM mine m
+    JOIN lanes l ON l.id = m.lane_id
+    LEFT JOIN workflow_executions e ON e.id = m.execution_id
+    LEFT JOIN channel_addresses a
+        ON a.account_id = m.account_id AND a.channel = m.channel AND a.address = m.address
+)
+UPDATE effects f
+SET status = d.status,
+    hold = d.hold,
+    worker_id = CASE WHEN d.status = 'dispatched' THEN f.worker_id END,
+    dispatched_at = CASE WHEN d.status = 'dispatched' THEN $4::timestamptz ELSE f.dispatched_at END,
+    completed_at = CASE WHEN d.status = 'suppressed' THEN $4::timestamptz END,
+    error_code = CASE WHEN d.status = 'suppressed' THEN 'opted_out' END
+FROM decided d
+WHERE f.id = d.id
+RETURNING f.id, f.status, d.step_id, d.gates_step;
+
+-- name: record_effects
+-- Record results, fenced by attempt and worker: a result of an attempt that was taken away
+-- meanwhile gives no row and changes nothing.
+WITH results AS (
+    SELECT *
+    FROM unnest(
+        $1::uuid[], $2::integer[], $3::text[], $4::jsonb[], $5::text[], $6::text[],
+        $7::timestamptz[], $8::jsonb[]
+    ) AS r (id, attempt, status, result, error_code, error_message, scheduled_at, retries)
+),
+mine AS (
+    SELECT f.id
+    FROM effects f
+    JOIN results r ON r.id = f.id AND r.attempt = f.attempt
+    WHERE f.status = 'dispatched' AND f.worker_id = $9
+    ORDER BY f.id
+    FOR NO KEY UPDATE OF f
+)
+UPDATE effects f
+SET status = r.status,
+    result = r.result,
+    error_code = r.error_code,
+    error_message = r.error_message,
+    scheduled_at = r.scheduled_at,
+    retries = r.retries,
+    worker_id = NULL,
+    hold = NULL,
+    completed_at = CASE WHEN r.status <> 'scheduled' THEN $10::timestamptz END
+FROM results r
+WHERE f.id = r.id AND r.id IN (SELECT id FROM mine)
+RETURNING f.id, f.step_id, f.gates_step, f.status;
+
+-- name: log_effect_attempts
+-- One row per attempt of an effect; a late result stands beside what was said of its attempt.
+INSERT INTO effect_attempts
+    (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome, is_late,
+     error_kind, error_code, error_message, result)
+SELECT * FROM unnest(
+    $1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[],
+    $7::text[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::jsonb[]
+)
+ON CONFLICT (effect_id, attempt, is_late) DO NOTHING;
+
+-- name: lock_steps
+-- Lock the steps whose effects have ended, before looking whether all have: two recorders that
+-- each end one of two effects would otherwise both see the other's as open.
+SELECT s.id
+FROM workflow_action_executions s
+WHERE s.id = ANY ($1::uuid[])
+ORDER BY s.id
+FOR NO KEY UPDATE;
+
+-- name: settle_steps
+-- Make steps ready for settling whose gating effects have all ended; gives their families.
+UPDATE workflow_action_executions s
+SET status = 'pending', ready_at = $2
+WHERE s.id = ANY ($1::uuid[]) AND s.status = 'running' AND s.phase = 'settle' AND s.worker_id IS NULL
+  AND NOT EXISTS (
+    SELECT FROM effects f
+    WHERE f.step_id = s.id AND f.gates_step
+      AND f.status IN ('pending', 'scheduled', 'claimed', 'dispatched')
+  )
+RETURNING s.family;
+
+-- name: tell_breaker
+-- Tell the breaker of an integration how calls ended.
+SELECT tell_breaker($1, $2::uuid[], $3::uuid[], $4);
+
+-- name: lanes_of_integration
+-- The lanes that wait for an integration.
+SELECT l.id FROM lanes l WHERE l.integration_id = $1 ORDER BY l.id;
+
+-- name: release_integration
+-- Open the lanes of an integration that were held for this reason; gives their families.
+UPDATE lanes l
+SET held_until = NULL, held_reason = NULL
+WHERE l.integration_id = $1 AND l.held_reason = $2
+RETURNING l.family;
+
+-- name: integrations_freed
+-- Which of these integrations have lanes held for want of free calls.
+SELECT DISTINCT l.integration_id
+FROM lanes l
+WHERE l.integration_id = ANY ($1::uuid[]) AND l.held_reason = 'concurrency_limit';
+
+-- name: breaker_event
+-- Tell the account that a breaker has opened or closed.
+INSERT INTO domain_events (account_id, event_type, payload, occurred_at, dispatched_at)
+SELECT i.account_id, $2, jsonb_build_object('integration_id', i.id, 'name', i.name), $3, $3
+FROM integrations i
+WHERE i.id = $1;
+
+-- name: opt_out
+-- Lock the address and mark it; gives whether it is new.
+INSERT INTO channel_addresses (account_id, channel, address, opted_out_at, reason)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (account_id, channel, address)
+    DO UPDATE SET opted_out_at = $4, reason = $5 WHERE channel_addresses.opted_out_at IS NULL
+RETURNING true;
+
+-- name: opt_in
+-- Unmark the address.
+UPDATE channel_addresses SET opted_out_at = NULL, reason = NULL
+WHERE account_id = $1 AND channel = $2 AND address = $3;
+
+-- name: suppress_effects
+-- Suppress what is addressed there and not yet dispatched; the second statement of the race.
+UPDATE effects f
+SET status = 'suppressed', error_code = 'opted_out', completed_at = $4, worker_id = NULL
+WHERE f.id IN (
+    SELECT o.id
+    FROM effects o
+    WHERE o.account_id = $1 AND o.channel = $2 AND o.address = $3
+      AND o.status IN ('pending', 'scheduled', 'claimed')
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+) AND f.status IN ('pending', 'scheduled', 'claimed')
+RETURNING f.step_id, f.gates_step;

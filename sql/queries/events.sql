@@ -1,0 +1,107 @@
+-- name: lock_contacts
+-- Lock the contacts of incoming events in the order of their ids, as batches do.
+SELECT c.id
+FROM contacts c
+WHERE (c.account_id, c.id) IN (
+    SELECT w.account_id, w.contact_id FROM unnest($1::uuid[], $2::uuid[]) AS w (account_id, contact_id)
+)
+ORDER BY c.id
+FOR NO KEY UPDATE;
+
+-- name: add_events
+-- Store events of contacts that their account has, each dedupe key once; undispatched only
+-- where an active workflow listens.
+WITH wanted AS (
+    SELECT w.*
+    FROM unnest(
+        $1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::uuid[], $6::uuid[], $7::text[],
+        $8::timestamptz[]
+    ) WITH ORDINALITY AS w (
+        account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
+        occurred_at, ordinality
+    )
+    JOIN contacts c ON c.id = w.contact_id AND c.account_id = w.account_id AND c.erased_at IS NULL
+),
+numbered AS (
+    SELECT w.*, nextval(pg_get_serial_sequence('domain_events', 'id')) AS id FROM wanted w
+),
+added AS (
+    INSERT INTO domain_events
+        (id, account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
+         occurred_at, dispatched_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT n.id, n.account_id, n.event_type, n.contact_id, n.payload, n.action_id, n.execution_id,
+        n.dedupe_key, n.occurred_at,
+        CASE WHEN NOT EXISTS (
+            SELECT FROM workflow_triggers t
+            WHERE t.account_id = n.account_id AND t.event_type = n.event_type
+        ) THEN $9::timestamptz END
+    FROM numbered n
+    ORDER BY n.ordinality
+    ON CONFLICT (account_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+    RETURNING id, dispatched_at
+)
+SELECT n.ordinality, a.id, a.dispatched_at IS NULL AS is_undispatched
+FROM added a
+JOIN numbered n ON n.id = a.id
+ORDER BY n.ordinality;
+
+-- name: end_waits
+-- Make the steps ready that wait for one of these events; a statement of its own, after the
+-- contacts were locked. Gives their families.
+WITH winners AS (
+    SELECT DISTINCT ON (s.id) s.id, v.id AS event_id
+    FROM domain_events v
+    JOIN workflow_action_executions s
+        ON s.contact_id = v.contact_id
+        AND s.account_id = v.account_id
+        AND s.status = 'waiting'
+        AND s.waiting_for = v.event_type
+        AND (s.waiting_action_id IS NULL OR s.waiting_action_id = v.action_id)
+        AND (
+            s.waiting_action_id IS NULL OR v.execution_id IS NULL
+            OR v.execution_id = s.workflow_execution_id
+        )
+    WHERE v.id = ANY ($1::bigint[])
+    ORDER BY s.id, v.occurred_at, v.id
+)
+UPDATE workflow_action_executions s
+SET status = 'pending', event_id = w.event_id, ready_at = $2
+FROM winners w
+-- Looked at again under the row's lock: if the time-out came first, it has won.
+WHERE s.id = w.id AND s.status = 'waiting'
+RETURNING s.family;
+
+-- name: claim_events
+-- Claim undispatched events, oldest first, and mark them as handed on.
+UPDATE domain_events v
+SET dispatched_at = $2
+WHERE v.id IN (
+    SELECT o.id
+    FROM domain_events o
+    WHERE o.dispatched_at IS NULL
+    ORDER BY o.id
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING v.id, v.account_id, v.event_type, v.contact_id, v.payload, v.event_depth;
+
+-- name: triggers
+-- What active workflows of these accounts are started by.
+SELECT t.workflow_id, t.account_id, t.event_type, t.conditions
+FROM workflow_triggers t
+WHERE t.account_id = ANY ($1::uuid[])
+ORDER BY t.workflow_id;
+
+-- name: contacts
+-- The fields of contacts that conditions may name.
+SELECT c.id, c.first_name, c.last_name, c.email, c.phone, c.time_zone, c.owner_id::text, c.custom_fields
+FROM contacts c
+WHERE c.id = ANY ($1::uuid[]) AND c.erased_at IS NULL;
+
+-- name: refuse
+-- Write down who was not enrolled, and why.
+INSERT INTO enrollment_refusals (account_id, workflow_id, contact_id, event_id, reason, refused_at)
+SELECT r.account_id, r.workflow_id, r.contact_id, r.event_id, r.reason, $6
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[])
+    AS r (account_id, workflow_id, contact_id, event_id, reason);

@@ -1,0 +1,182 @@
+-- name: take_dead_workers
+-- Take away workers whose lease has run out.
+DELETE FROM workers k WHERE k.lease_expires_at <= $1 RETURNING k.id;
+
+-- name: isolate_steps_in_hand
+-- Whatever stands in the hands of workers that are no more is claimed alone from now on.
+WITH hands AS (
+    DELETE FROM batches_in_hand h
+    WHERE NOT EXISTS (SELECT FROM workers k WHERE k.id = h.worker_id)
+    RETURNING h.step_ids
+),
+suspects AS (
+    SELECT DISTINCT unnest(step_ids) AS id FROM hands
+),
+free AS (
+    -- What somebody holds by now is in better hands.
+    SELECT s.id
+    FROM workflow_action_executions s
+    JOIN suspects u ON u.id = s.id
+    WHERE s.status = 'pending' AND s.hold IS NULL
+    ORDER BY s.id
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+UPDATE workflow_action_executions s
+SET hold = 'isolated'
+FROM free
+WHERE s.id = free.id
+RETURNING s.family;
+
+-- name: give_back_running_steps
+-- Steps that were performed alone by workers that are no more: claimed alone again, and failed
+-- without being performed once that has happened $2 times.
+WITH lost AS (
+    SELECT s.id, s.attempt
+    FROM workflow_action_executions s
+    WHERE s.status = 'running' AND s.worker_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM workers k WHERE k.id = s.worker_id)
+    ORDER BY s.id
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+logged AS (
+    UPDATE workflow_action_attempts a
+    SET outcome = 'lost', finished_at = $1, error_kind = 'internal', error_code = 'worker_lost',
+        error_message = 'the worker died with this step in hand'
+    FROM lost
+    WHERE a.step_id = lost.id AND a.attempt = lost.attempt
+    RETURNING a.step_id
+)
+UPDATE workflow_action_executions s
+SET status = 'pending', ready_at = $1, worker_id = NULL,
+    error_code = CASE WHEN l.losses >= $2 THEN 'worker_lost' END
+FROM (
+    SELECT lost.id, (
+        -- The attempt that the CTE is just marking does not show as lost yet.
+        SELECT 1 + count(*) FROM workflow_action_attempts a
+        WHERE a.step_id = lost.id AND a.outcome = 'lost'
+    ) AS losses
+    FROM lost
+) l
+WHERE s.id = l.id
+RETURNING s.family;
+
+-- name: give_back_effects
+-- What workers that are no more had claimed goes back, to be claimed alone; what they had
+-- dispatched has an unknown outcome: kinds in $3 are repeated under the same key, others end as
+-- unknown. Losses are counted, so that poison ends.
+WITH lost AS (
+    SELECT f.id, f.status, f.attempt, f.worker_id, f.account_id, f.kind, f.losses + 1 AS losses
+    FROM effects f
+    WHERE f.status IN ('claimed', 'dispatched')
+      AND NOT EXISTS (SELECT FROM workers k WHERE k.id = f.worker_id)
+    ORDER BY f.id
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+judged AS (
+    SELECT l.*,
+        CASE
+            WHEN l.status = 'dispatched' AND (l.kind <> ALL ($3::text[]) OR l.losses >= $2) THEN 'unknown'
+            WHEN l.losses >= $2 THEN 'failed'
+            ELSE 'pending'
+        END AS next_status
+    FROM lost l
+),
+logged AS (
+    INSERT INTO effect_attempts
+        (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome,
+         error_kind, error_code, error_message)
+    SELECT j.id, j.attempt, j.account_id, j.worker_id, $1, $1,
+        CASE WHEN j.status = 'dispatched' THEN 'unknown' ELSE 'lost' END,
+        CASE WHEN j.status = 'dispatched' THEN 'unknown_outcome' ELSE 'internal' END,
+        CASE WHEN j.status = 'dispatched' THEN 'outcome_unknown' ELSE 'worker_lost' END,
+        'the worker died with this effect in hand'
+    FROM judged j
+    ON CONFLICT DO NOTHING
+)
+UPDATE effects f
+SET status = j.next_status,
+    hold = CASE WHEN j.next_status = 'pending' THEN 'isolated' END,
+    losses = j.losses,
+    worker_id = NULL,
+    ready_at = $1,
+    completed_at = CASE WHEN j.next_status <> 'pending' THEN $1::timestamptz END,
+    error_code = CASE j.next_status
+        WHEN 'unknown' THEN 'outcome_unknown' WHEN 'failed' THEN 'worker_lost' END,
+    error_message = CASE WHEN j.next_status <> 'pending'
+        THEN 'the worker died with this effect in hand' END
+FROM judged j
+WHERE f.id = j.id
+RETURNING f.step_id, f.gates_step, f.family, f.status;
+
+-- name: unsettled_steps
+-- Steps that wait for effects of which none is open any more.
+SELECT s.id
+FROM workflow_action_executions s
+WHERE s.status = 'running' AND s.worker_id IS NULL AND s.phase = 'settle'
+  AND NOT EXISTS (
+    SELECT FROM effects f
+    WHERE f.step_id = s.id AND f.gates_step
+      AND f.status IN ('pending', 'scheduled', 'claimed', 'dispatched')
+  )
+LIMIT 1000;
+
+-- name: ready_families
+-- Families that have a ready step or effect in an open lane: one loose scan each.
+WITH RECURSIVE step_lanes AS (
+    SELECT f.family, (
+        SELECT min(s.lane_id) FROM workflow_action_executions s
+        WHERE s.family = f.family AND s.status = 'pending' AND s.hold IS NULL
+    ) AS lane_id
+    FROM unnest($1::text[]) AS f (family)
+    UNION ALL
+    SELECT n.family, (
+        SELECT min(s.lane_id) FROM workflow_action_executions s
+        WHERE s.family = n.family AND s.status = 'pending' AND s.hold IS NULL AND s.lane_id > n.lane_id
+    )
+    FROM step_lanes n
+    WHERE n.lane_id IS NOT NULL
+),
+effect_lanes AS (
+    SELECT f.family, (
+        SELECT min(e.lane_id) FROM effects e
+        WHERE e.family = f.family AND e.status = 'pending' AND e.hold IS NULL
+    ) AS lane_id
+    FROM unnest($1::text[]) AS f (family)
+    UNION ALL
+    SELECT n.family, (
+        SELECT min(e.lane_id) FROM effects e
+        WHERE e.family = n.family AND e.status = 'pending' AND e.hold IS NULL AND e.lane_id > n.lane_id
+    )
+    FROM effect_lanes n
+    WHERE n.lane_id IS NOT NULL
+)
+SELECT l.family
+FROM (SELECT lane_id FROM step_lanes UNION SELECT lane_id FROM effect_lanes) busy
+JOIN lanes l ON l.id = busy.lane_id
+WHERE NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+UNION
+SELECT s.family FROM workflow_action_executions s WHERE s.status = 'pending' AND s.hold = 'isolated'
+UNION
+SELECT f.family FROM effects f WHERE f.status = 'pending' AND f.hold = 'isolated';
+
+-- name: has_undispatched_events
+-- Whether any domain event is still to be handed on.
+SELECT EXISTS (SELECT FROM domain_events v WHERE v.dispatched_at IS NULL);
+
+-- name: overdue
+-- The clock's instant if anything has fallen due that was not woken; NULL otherwise.
+SELECT c.instant
+FROM (SELECT current_instant() AS instant) c
+WHERE EXISTS (
+    SELECT FROM workflow_action_executions s
+    WHERE s.status = 'scheduled' AND s.scheduled_at <= c.instant
+) OR EXISTS (
+    SELECT FROM workflow_action_executions s
+    WHERE s.status = 'waiting' AND s.scheduled_at <= c.instant
+) OR EXISTS (
+    SELECT FROM effects f WHERE f.status = 'scheduled' AND f.scheduled_at <= c.instant
+) OR EXISTS (
+    SELECT FROM lanes l WHERE l.held_until <= c.instant
+) OR EXISTS (
+    SELECT FROM timers t WHERE t.due_at <= c.instant
+);
