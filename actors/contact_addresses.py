@@ -1,0 +1,46 @@
+"""Contacts' e-mail addresses and phone numbers, brought to the form in which they are compared.
+
+Contacts keep an address as it was given (`email`, `phone`) and beside it the normal form
+(`email_normalized`, `phone_normalized`), by which duplicates are found and things are sent.
+Normalising a normal form gives the same again.
+"""
+
+from __future__ import annotations
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+from actors.rendered import UnusableError
+
+# The longest that the phone parser takes.
+LONGEST_ADDRESS = 250
+
+
+def normalize_email(text: str) -> str:
+    """Bring an e-mail address to Unicode normal form and lower case; no look-up is made.
+
+    UnusableError: email_unusable.
+    """
+    try:
+        return validate_email(text, check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        # Its own message may quote the address.
+        raise UnusableError("email_unusable", "email is no e-mail address") from None
+
+
+def normalize_phone(text: str, country: str) -> str:
+    """Bring a phone number to E.164, such as +14155550100; an extension is dropped.
+
+    Without a country code it is a number of `country` (ISO 3166). UnusableError: phone_unusable,
+    also for numbers that no network can have given out (1234567890): as placeholders they would
+    make duplicates of strangers.
+    """
+    try:
+        number = phonenumbers.parse(text, country)
+    except phonenumbers.NumberParseException:
+        number = None
+    if number is None or not phonenumbers.is_valid_number(number):
+        raise UnusableError(
+            "phone_unusable", f"phone is no phone number, neither international nor of {country}"
+        )
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
