@@ -151,7 +151,7 @@ def start(data: Path, *, volatile: bool = False) -> Server:
     data = data.expanduser().absolute()
     cluster = Cluster(data)
     with _turn(data):
-        cluster.make()
+        cluster.make(sync=not volatile)
         changed = cluster.configure(_configuration(volatile))
         if not cluster.answers():
             _keep(data).unlink(missing_ok=True)

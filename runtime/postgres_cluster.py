@@ -156,8 +156,11 @@ class Cluster:
             raise EmbeddedPostgresError(f"{program} failed: {done.stdout.strip()}")
         return done.stdout
 
-    def make(self) -> None:
-        """Make the cluster unless it exists. What an interrupted start left is made anew."""
+    def make(self, *, sync: bool) -> None:
+        """Make the cluster unless it exists. What an interrupted start left is made anew.
+
+        Without `sync` a crash of the machine soon afterwards may spoil it.
+        """
         if (self.folder / "PG_VERSION").exists():
             return
         new = self.data / "postgres.new"
@@ -168,7 +171,7 @@ class Cluster:
         # PostgreSQL's own C.UTF-8 sorts alike on every machine and needs no locale of the system.
         self.run("initdb", "--pgdata", str(new), "--username=postgres", "--auth=trust",
                  "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
-                 "--builtin-locale=C.UTF-8", "--no-instructions")  # fmt: skip
+                 "--builtin-locale=C.UTF-8", "--no-instructions", *([] if sync else ["--no-sync"]))  # fmt: skip
         with (new / "postgresql.conf").open("a") as file:
             file.write("include_if_exists = 'callboard.conf'\n")
         new.rename(self.folder)
