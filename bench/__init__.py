@@ -1,0 +1,1 @@
+"""Benchmarks: `run.py bench NAME`. Modules that begin with an underscore are their common parts."""
