@@ -12,7 +12,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final, Literal
 
-from whenever import Instant, PlainDateTime, TimeZoneNotFoundError
+from whenever import Instant, PlainDateTime
+
+from actors.rendered import UnusableError, zone_of
 
 Unit = Literal["minutes", "hours", "days", "weeks", "months", "years"]
 _MINUTES: Final = {"minutes": 1, "hours": 60}
@@ -27,28 +29,27 @@ LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 LONGEST_WAIT: Final = timedelta(days=3650)
 """The longest wait that is given as a duration; what is longer is a mistake."""
 
-LONGEST_ZONE_NAME: Final = 64
-
 
 class OutOfRangeError(ValueError):
     """The result lies before the year 1 or after the year 9999."""
 
 
+LONGEST_ZONE_NAME: Final = 64
+
+
 @lru_cache(maxsize=1024)
-def is_zone(name: str) -> bool:
-    """Say whether the name is one of the time-zone database (whatever else a contact holds)."""
-    if not name or len(name) > LONGEST_ZONE_NAME:
-        return False
+def _zone(name: str) -> str | None:
     try:
-        Instant.from_utc(2000, 1, 1).to_tz(name)
-    except TimeZoneNotFoundError:
-        return False
-    return True
+        return zone_of(name, "time_zone").key
+    except UnusableError:
+        return None
 
 
 def first_usable_zone(*names: str | None) -> str:
-    """Give the first name that is a zone; UTC if none is."""
-    return next((name for name in names if name and is_zone(name)), "UTC")
+    """Give the first name that is an IANA zone, whatever else stands there; UTC if none is."""
+    # What is longer than any zone's name must not fill the cache either.
+    short = (name for name in names if name and len(name) <= LONGEST_ZONE_NAME)
+    return next((zone for name in short if (zone := _zone(name))), "UTC")
 
 
 def read(value: object) -> datetime | date:
