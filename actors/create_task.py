@@ -128,8 +128,9 @@ async def _with_assignees(stage: Stage, tasks: Sequence[_Task | Failed]) -> list
 
 
 def _finish(stage: Stage, task: _Task) -> Done:
-    stage.emit(task.item, "task_created", task.summary())
-    return Done(task.summary())
+    summary = task.summary()
+    stage.emit(task.item, "task_created", summary)
+    return Done(summary)
 
 
 ACTION = ActionType(name="create_task", family="crm", config=CreateTask, perform=perform)

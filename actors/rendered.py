@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from runtime.outcomes import Failed
 from runtime.stage import Item
 
 Made = TypeVar("Made")
+
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 # A file of the machine, a placeholder and an alias of the machine's choice: no places.
 _NO_ZONES = {"localtime", "Factory", "posixrules"}
@@ -60,7 +63,7 @@ def text_of(value: str | None, field: str, longest: int) -> str | None:
             "text_too_long",
             f"{field} may have {longest:,} characters after rendering, not {len(text):,}",
         )
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if _NOT_STORABLE.search(text):
         raise UnusableError("text_unusable", f"{field} has characters that cannot be stored")
     return text or None
 

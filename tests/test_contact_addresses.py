@@ -17,6 +17,7 @@ ODD_TEXT = st.text(max_size=60) | st.text("0123456789+-() ext;=.@ßİſ\x00\ud80
     ("given_", "normal"),
     [
         ("Ada@Example.COM", "ada@example.com"),
+        ("p0@x.test", "p0@x.test"),
         ("ADA+Tag@example.com", "ada+tag@example.com"),
         ("jörg@BÜCHER.example.com", "jörg@bücher.example.com"),
         ("x@xn--bcher-kva.com", "x@bücher.com"),

@@ -15,6 +15,7 @@ from actors.contact_matching import Draft, _match
 from actors.create_contact import ACTION, CreateContact
 from runtime.stage import Item
 from tests.crm import Crm, Performed
+from tests.world import World
 
 
 @pytest.fixture
@@ -321,6 +322,32 @@ async def test_what_cannot_be_used_fails_alone_and_says_why_without_quoting_it(
     assert both.reasons == [code, None]
     (made,) = _others(await crm.rows("contacts", account), source, other)
     assert made["first_name"] == "Fine"
+
+
+async def test_contact_created_starts_downstream_workflows_for_the_new_contact(
+    world: World,
+) -> None:
+    welcome = await world.workflow(
+        ("add_note", {"content": "Welcome {{contact.first_name}}"}),
+        trigger={"event_type": "contact_created"},
+        name="Downstream",
+    )
+    referral = await world.workflow(
+        ("create_contact", {"email": "{{trigger.friend}}", "first_name": "Bob"}),
+        ("add_note", {"content": "Referred {{steps.create_contact_0.contact_id}}"}),
+        name="Referral",
+    )
+    ada = await world.contact(first_name="Ada")
+
+    await world.run(referral, ada, context={"friend": "bob@x.test"})
+
+    bob = await world.pool.fetchval("SELECT id FROM contacts WHERE first_name = 'Bob'")
+    runs = await world.pool.fetch(
+        "SELECT contact_id, status FROM workflow_executions WHERE workflow_id = $1", welcome
+    )
+    assert [tuple(run) for run in runs] == [(bob, "completed")]
+    notes = await world.pool.fetch("SELECT contact_id, content FROM notes")
+    assert {tuple(note) for note in notes} == {(bob, "Welcome Bob"), (ada, f"Referred {bob}")}
 
 
 async def test_a_batch_makes_a_constant_number_of_statements(crm: Crm) -> None:

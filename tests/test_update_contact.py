@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from actors.update_contact import ACTION, UpdateContact
 from runtime.stage import Account
 from tests.crm import Crm
+from tests.world import World
 
 
 @pytest.fixture
@@ -285,6 +286,31 @@ async def test_of_two_workers_that_take_one_email_the_loser_sees_it_when_perform
 
     assert again.reason == "email_taken"
     assert (await crm.row("contacts", two))["email"] is None
+
+
+async def test_the_engine_fails_only_the_step_that_lost_the_race_for_an_email(
+    world: World,
+) -> None:
+    contacts = await world.contacts(8)
+    workflow = await world.workflow(
+        ("update_contact", _set("email", "new-{{contact.first_name}}@x.test"))
+    )
+    runs = [e.execution_id for e in await world.enrol(workflow, *contacts)]
+
+    async with world.side.acquire() as db, db.transaction():
+        await db.execute(
+            "INSERT INTO contacts (account_id, email, email_normalized)"
+            " VALUES ($1, 'new-p3@x.test', 'new-p3@x.test')",
+            world.account_id,
+        )
+        engine = asyncio.create_task(world.settle())
+        await Crm(world.pool).until_somebody_waits_for_a_lock()
+    await engine
+
+    ends = [(await world.steps(run))[0]["error_code"] for run in runs if run]
+    assert ends == [None, None, None, "email_taken", None, None, None, None]
+    changes = await world.pool.fetch("SELECT contact_id, field FROM contact_field_changes")
+    assert {tuple(row) for row in changes} == {(c, "email") for c in contacts if c != contacts[3]}
 
 
 async def test_a_batch_of_several_accounts_makes_a_constant_number_of_statements(crm: Crm) -> None:
