@@ -27,7 +27,7 @@ def run_all(pytest_arguments: list[str]) -> int:
         return _run(["-m", "pytest", *pytest_arguments])
     failed, summary = [], []
     for name, arguments in _STAGES.items():
-        print(f"── {name}: {' '.join(arguments[1:3])}", flush=True)
+        print(f"── {name}", flush=True)
         began = time.monotonic()
         if _run(arguments) != 0:
             failed.append(name)

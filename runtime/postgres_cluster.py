@@ -171,7 +171,8 @@ class Cluster:
         # PostgreSQL's own C.UTF-8 sorts alike on every machine and needs no locale of the system.
         self.run("initdb", "--pgdata", str(new), "--username=postgres", "--auth=trust",
                  "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
-                 "--builtin-locale=C.UTF-8", "--no-instructions", *([] if sync else ["--no-sync"]))  # fmt: skip
+                 "--builtin-locale=C.UTF-8", "--no-instructions",
+                 *([] if sync else ["--no-sync"]))  # fmt: skip
         with (new / "postgresql.conf").open("a") as file:
             file.write("include_if_exists = 'callboard.conf'\n")
         new.rename(self.folder)
