@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import Field
 
@@ -30,34 +31,44 @@ class AddTag(Config):
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     """Add the tags set-based; a contact that has its tag already keeps it, without an event."""
     names = [str(item.values["tag_name"]).strip() for item in items]
-    usable = [bool(name) and len(name) <= LONGEST_NAME for name in names]
-    tags = await get_or_create(
-        stage,
-        {
-            (item.account_id, name): item.values["tag_color"]
-            for item, name, ok in zip(items, names, usable, strict=True)
-            if ok
-        },
-    )
-    ids = [tags.get((i.account_id, n.lower())) for i, n in zip(items, names, strict=True)]
-    rows = [(i.account_id, i.contact_id, t, i.step_id) for i, t in zip(items, ids, strict=True) if t]
-    added = {
-        (row["contact_id"], row["tag_id"])
-        for row in await stage.db.fetch(queries.add_contact_tags, *zip(*rows, strict=True), stage.now)
-    } if rows else set()
+    wanted = {
+        (item.account_id, name): item.values["tag_color"]
+        for item, name in zip(items, names, strict=True)
+        if 0 < len(name) <= LONGEST_NAME
+    }
+    tags = await get_or_create(stage, wanted)
+    ids = [tags.get((i.account_id, name)) for i, name in zip(items, names, strict=True)]
+    added = await _add(stage, items, ids)
+    return [
+        _outcome(stage, item, name, tag_id, is_new=item.contact_id in added)
+        for item, name, tag_id in zip(items, names, ids, strict=True)
+    ]
 
-    outcomes: list[Outcome] = []
-    for item, name, tag_id in zip(items, names, ids, strict=True):
-        if tag_id is None:
-            message = f"a tag name has 1 to {LONGEST_NAME} characters after rendering, not {len(name)}"
-            outcomes.append(Failed(Failure(Kind.INVALID_CONFIG, "tag_name_unusable", message)))
-            continue
-        is_new = (item.contact_id, tag_id) in added
-        result = {"tag_id": str(tag_id), "tag_name": name, "added": is_new}
-        if is_new:
-            stage.emit(item, "tag_added", {"tag_id": str(tag_id), "tag_name": name})
-        outcomes.append(Done(result))
-    return outcomes
+
+async def _add(stage: Stage, items: Sequence[Item], ids: Sequence[UUID | None]) -> set[UUID]:
+    """Write the pairs; gives the contacts for whom theirs is new."""
+    rows = [
+        (item.account_id, item.contact_id, tag_id, item.step_id)
+        for item, tag_id in zip(items, ids, strict=True)
+        if tag_id is not None
+    ]
+    if not rows:
+        return set()
+    columns = zip(*rows, strict=True)
+    new = await stage.db.fetch(queries.add_contact_tags, *map(list, columns), stage.now)
+    return {row["contact_id"] for row in new}
+
+
+def _outcome(stage: Stage, item: Item, name: str, tag_id: UUID | None, *, is_new: bool) -> Outcome:
+    if tag_id is None:
+        message = f"a tag name has 1 to {LONGEST_NAME} characters after rendering, not {len(name)}"
+        return Failed(Failure(Kind.INVALID_CONFIG, "tag_name_unusable", message))
+    told = {"tag_id": str(tag_id), "tag_name": name}
+    if is_new:
+        stage.emit(item, "tag_added", told)
+        if "tags" in item.contact:
+            item.contact["tags"] = sorted([*item.contact["tags"], name], key=str.lower)
+    return Done({**told, "added": is_new})
 
 
 ACTION = ActionType(name="add_tag", family="crm", config=AddTag, perform=perform)

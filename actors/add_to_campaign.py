@@ -172,6 +172,8 @@ async def _enrol(
     if family := executions.first_family(campaign.version, entry):
         stage.ready.add(family)
     contact_ids = [item.contact_id for item in items]
+    if start.event_depth > stage.max_event_depth:
+        return [Enrolment(contact_id, None, "loop_guard") for contact_id in contact_ids]
     return await executions.enrol(stage.db, stage.now, campaign.version, contact_ids, entry)
 
 

@@ -26,7 +26,9 @@ class Config(BaseModel):
 
 def incomplete(field: str, message: str) -> PydanticCustomError:
     """Build the error for a field that another field's value makes required."""
-    return PydanticCustomError("incomplete", "{field}: {reason}", {"field": field, "reason": message})
+    return PydanticCustomError(
+        "incomplete", "{field}: {reason}", {"field": field, "reason": message}
+    )
 
 
 def storable(text: str) -> str:
@@ -87,6 +89,8 @@ def _templates(value: Any) -> Any:
 
 
 MergeValue = Annotated[
-    Any, AfterValidator(_templates), WithJsonSchema({"description": "any JSON value", **MERGE_FIELDS})
+    Any,
+    AfterValidator(_templates),
+    WithJsonSchema({"description": "any JSON value", **MERGE_FIELDS}),
 ]
 """Any JSON value; every text in it may hold merge fields."""

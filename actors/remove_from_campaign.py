@@ -100,7 +100,8 @@ async def _cancel(stage: Stage, all_leaving: Collection[_Leaving]) -> None:
         if execution_ids:
             # The contacts are locked by this batch already. The people's reason stands, step by
             # step, in the enrolments; here is one for all, so that this is one call per account.
-            await executions.cancel(stage.db, stage.now, account_id, execution_ids, REMOVED)
+            ended = await executions.cancel(stage.db, stage.now, account_id, execution_ids, REMOVED)
+            stage.cancelled.update(ended)
 
 
 def _outcome(stage: Stage, leaving: _Leaving) -> Done:

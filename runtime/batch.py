@@ -124,7 +124,13 @@ class Batches:
 
     async def _stage(self, db: Connection) -> Stage:
         now = await current_instant(db)
-        return Stage(db, now, self.side.fetch, self.versions.active)
+        return Stage(
+            db,
+            now,
+            self.side.fetch,
+            self.versions.active,
+            max_event_depth=self.settings.max_event_depth,
+        )
 
     def _rounds(self, stage: Stage, *, careful: bool) -> Rounds:
         return Rounds(stage, max_steps=self.settings.max_steps_per_execution, careful=careful)

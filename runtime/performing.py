@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 from uuid_utils.compat import uuid7
 
+from runtime import states
 from runtime.database import LOST_CONNECTION
 from runtime.failures import Failure, Kind, backoff
 from runtime.outcomes import Dispatch, Done, EffectRequest, Failed, Outcome, Skipped, Sleep, Wait
@@ -72,6 +73,25 @@ class Rounds:
             contended, self._frontier = self._frontier, []
         for item, request in self.stage.notices:
             self.effects.append(NewEffect(uuid7(), item, replace(request, gates_step=False)))
+        if self.stage.cancelled:
+            self._drop_cancelled()
+
+    def _drop_cancelled(self) -> None:
+        """Skip what this batch has of executions that one of its own performances cancelled."""
+        cancelled = self.stage.cancelled
+        self.effects = [e for e in self.effects if e.item.execution_id not in cancelled]
+        open_ones = [
+            r
+            for r in self.records
+            if r.item.execution_id in cancelled and r.status not in states.FINAL
+        ]
+        kept = set(map(id, open_ones))
+        self.records = [r for r in self.records if id(r) not in kept]
+        self.records += [
+            Record(r.item, "skipped", None, skip_reason="cancelled")
+            for r in open_ones
+            if r.item.status is not None
+        ]
 
     def fail(self, items: Iterable[Item], failure: Failure) -> None:
         """End items as failed without performing them."""
@@ -124,6 +144,9 @@ class Rounds:
 
     def _prepare(self, item: Item) -> bool:
         """Render the item's config; False when the item has ended without being performed."""
+        if item.execution_id in self.stage.cancelled:
+            self.records.append(Record(item, "pending", None))  # see _drop_cancelled
+            return False
         if item.error_code is not None:
             message = "workers died with this step in hand, time after time"
             self._take(item, Failed(Failure(Kind.INTERNAL, item.error_code, message), True))

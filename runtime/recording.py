@@ -37,7 +37,7 @@ async def record(
     """
     for rec in rounds.records:
         states.check(rec.item.status, rec.status)
-    db, now = stage.db, stage.now
+    db, now = stage.db, stage.instant()
     claimed = [r for r in rounds.records if r.item.status is not None]
     born = [r for r in rounds.records if r.item.status is None]
     if claimed:
@@ -108,7 +108,7 @@ async def write_events(db: Connection, events: Sequence[Event], now: datetime) -
             e.action_id,
             e.execution_id,
             e.event_depth,
-            now,
+            e.occurred_at,
             None if (e.account_id, e.event_type) in listened else now,
         )
         for e in events

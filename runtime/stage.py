@@ -117,6 +117,7 @@ class Event:
     action_id: UUID | None
     execution_id: UUID | None
     event_depth: int
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,10 @@ class Stage:
     events: list[Event] = field(default_factory=list)
     changes: list[FieldChange] = field(default_factory=list)
     notices: list[tuple[Item, EffectRequest]] = field(default_factory=list)
+    max_event_depth: int = 8
+    """Chains of events and campaigns deeper than this begin nothing more (the loop guard)."""
+    cancelled: set[UUID] = field(default_factory=set)
+    """Executions that this batch itself has cancelled: what it has of theirs is skipped."""
     ready: set[str] = field(default_factory=set)
     """Families that have new ready work beyond the batch's own steps; rung after the commit."""
     _began: float = field(default_factory=time.monotonic)
@@ -182,6 +187,7 @@ class Stage:
                 action_id=item.action.id,
                 execution_id=item.execution_id,
                 event_depth=item.event_depth + 1,
+                occurred_at=self.instant(),
             )
         )
 

@@ -151,6 +151,12 @@ def _check_constant(value: object, line: int) -> None:
     )
     if too_large:
         raise TemplateError("template_too_costly", "the number is too large", line)
+    # Escapes such as '\x00' write what PostgreSQL text cannot hold; contacts' values never do.
+    if isinstance(value, str) and (
+        "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value)
+    ):
+        message = "text must not contain NUL or lone surrogates"
+        raise TemplateError("template_forbidden", message, line)
 
 
 def _check_call(

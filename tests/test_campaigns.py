@@ -15,6 +15,7 @@ from runtime.definitions import CompiledVersion
 from runtime.outcomes import Done, Failed, Skipped
 from runtime.registry import Registry
 from tests.backstage import Backstage, performed
+from tests.world import World
 
 WAIT = ("wait_time", {"duration": 1, "unit": "days"})
 
@@ -310,3 +311,60 @@ def test_a_specific_step_without_step_id_is_incomplete() -> None:
             f'{{"campaign_id": "{uuid4()}", "start_position": "specific_step"}}'
         )
     assert caught.value.errors()[0]["type"] == "incomplete"
+
+
+async def test_what_the_batch_itself_cancels_goes_no_further(world: World) -> None:
+    """A removal and a ready step of the campaign's own run meet in one batch."""
+    campaign_workflow = await world.workflow(
+        ("wait_time", {"duration": 1, "unit": "days"}),
+        ("remove_tag", {"tag_name": "Nobody has it"}),
+        ("wait_time", {"duration": 1, "unit": "days"}),
+    )
+    campaign = await world.pool.fetchval(
+        "INSERT INTO campaigns (account_id, name, status, workflow_id)"
+        " VALUES ($1, 'Spring', 'active', $2) RETURNING id",
+        world.account_id,
+        campaign_workflow,
+    )
+    adding = await world.workflow(("add_to_campaign", {"campaign_id": str(campaign)}))
+    removing = await world.workflow(("remove_from_campaign", {"campaign_id": str(campaign)}))
+    contact = await world.contact()
+    await world.run(adding, contact)
+    (run,) = await world.pool.fetch(
+        "SELECT id FROM workflow_executions WHERE workflow_id = $1", campaign_workflow
+    )
+    await world.pool.execute(
+        "UPDATE workflow_action_executions SET status = 'pending', family = 'crm',"
+        " lane_id = (SELECT min(id) FROM lanes WHERE family = 'crm')"
+        " WHERE workflow_execution_id = $1",
+        run["id"],
+    )
+    await world.run(removing, contact)
+    assert (await world.execution(run["id"]))["status"] == "cancelled"
+    assert set(await world.statuses(run["id"])) <= {"completed", "skipped"}
+
+
+async def test_campaigns_that_enrol_into_each_other_end_at_the_loop_guard(world: World) -> None:
+    ids = []
+    for name in ("Here", "There"):
+        workflow = await world._add("workflows", account_id=world.account_id, name=name)
+        campaign = await world.pool.fetchval(
+            "INSERT INTO campaigns (account_id, name, status, workflow_id)"
+            " VALUES ($1, $2, 'active', $3) RETURNING id",
+            world.account_id,
+            name,
+            workflow,
+        )
+        ids.append((workflow, campaign))
+    for (workflow, _), (_, other) in zip(ids, reversed(ids), strict=True):
+        config = {"campaign_id": str(other), "skip_if_enrolled": False}
+        await world.add_actions(workflow, ("add_to_campaign", config))
+        await world.activate(workflow)
+    await world.run(ids[0][0], await world.contact())
+    reasons = await world.pool.fetch(
+        "SELECT skip_reason, count(*) AS n FROM workflow_action_executions"
+        " WHERE skip_reason IS NOT NULL GROUP BY 1"
+    )
+    assert [tuple(r) for r in reasons] == [("loop_guard", 1)]
+    runs = await world.pool.fetchval("SELECT count(*) FROM workflow_executions")
+    assert runs == world.settings.max_event_depth + 1

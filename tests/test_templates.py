@@ -673,3 +673,12 @@ def test_text_without_delimiters_is_its_own_rendering(source: str) -> None:
     text = compile_text(source)
     assert text.is_static
     assert text.render({}) == source
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ '\\x00' }}", "{{ '\\ud800' }}", "{{ x|default('a\\x00') }}"]
+)
+def test_no_template_writes_what_the_database_cannot_store(source: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        compile_text(source)
+    assert caught.value.code == "template_forbidden"

@@ -69,8 +69,11 @@ CREATE TABLE assignment_cursors (
     account_id    uuid NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
     team_id       uuid,
     last_user_id  uuid,
+    last_least_busy_user_id uuid,
     CONSTRAINT one_cursor_per_team UNIQUE NULLS NOT DISTINCT (account_id, team_id),
     CONSTRAINT assignment_cursor_team_is_of_account FOREIGN KEY (account_id, team_id)
         REFERENCES teams (account_id, id) ON DELETE CASCADE
 );
 COMMENT ON COLUMN assignment_cursors.team_id IS 'NULL: the round of all users of the account.';
+COMMENT ON COLUMN assignment_cursors.last_least_busy_user_id IS
+    'Who was last chosen as least busy: an assignment alone makes nobody busier, so that equals take turns from here.';

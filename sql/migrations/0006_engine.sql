@@ -19,7 +19,7 @@ CREATE TABLE lanes (
 );
 CREATE INDEX lanes_by_workflow ON lanes (workflow_id);
 CREATE INDEX lanes_by_integration ON lanes (integration_id) WHERE integration_id IS NOT NULL;
-CREATE INDEX held_lanes ON lanes (held_until) WHERE held_until IS NOT NULL;
+CREATE INDEX lanes_by_held_until ON lanes (held_until) WHERE held_until IS NOT NULL;
 COMMENT ON COLUMN lanes.workflow_id IS 'NULL: effects that belong to no workflow, such as mails sent by a timer.';
 
 CREATE TABLE workflow_executions (
