@@ -108,12 +108,7 @@ async def new_world(
     It stands on the server that the settings name, else on the embedded one; the role must be
     allowed to make databases.
     """
-    server_dsn = await resolve_dsn(settings)
-    name = f"callboard_bench_{uuid4().hex[:12]}"
-    await _execute(server_dsn, f"CREATE DATABASE {name} TEMPLATE template0")
-    dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
-    try:
-        await migrate(dsn)
+    async with scratch_database(settings, "callboard_bench") as dsn:
         # A million rows are seeded by one statement, and a contestant may think for a while.
         patient = settings.model_copy(
             update={"statement_timeout_ms": 600_000, "idle_in_transaction_timeout_ms": 600_000}
@@ -128,6 +123,18 @@ async def new_world(
             yield World(dsn, settings, pool, account_id, user_id, ids)
         finally:
             pool.terminate()
+
+
+@asynccontextmanager
+async def scratch_database(settings: Settings, name: str) -> AsyncIterator[str]:
+    """Make a migrated database on the server that the settings name; it is dropped at the end."""
+    server_dsn = await resolve_dsn(settings)
+    name = f"{name}_{uuid4().hex[:12]}"
+    await _execute(server_dsn, f"CREATE DATABASE {name} TEMPLATE template0")
+    dsn = urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
+    try:
+        await migrate(dsn)
+        yield dsn
     finally:
         await _execute(server_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -19,7 +19,10 @@ async def current_instant(db: Connection | asyncpg.Pool) -> datetime:
 
 
 async def advance(db: Connection | asyncpg.Pool, by: timedelta) -> datetime:
-    """Move the clock of everything that uses this database, and give its new instant."""
+    """Move the clock of everything that uses this database, and give its new instant.
+
+    Workers' leases move along.
+    """
     await db.execute(queries.advance, by)
     return await current_instant(db)
 

@@ -198,7 +198,7 @@ def _born(r: Record, now: datetime) -> tuple[Any, ...]:
         item.priority,
         item.sequence,
         int(r.outcome is not None),
-        now,
+        item.begun_at or now,
         r.waiting_for,
         r.waiting_action_id,
         item.event_id,

@@ -1,0 +1,103 @@
+-- name: make_account
+-- The sample account, which came with its token.
+UPDATE accounts SET time_zone = 'America/New_York', is_test = true WHERE name = $1 RETURNING id;
+
+-- name: make_people
+-- Four users who take turns, as a team; one of them is on leave.
+WITH people AS (
+    INSERT INTO users (account_id, email, name, role, is_available)
+    VALUES ($1, 'ines@demo.test', 'Ines', 'admin', true), ($1, 'jon@demo.test', 'Jon', 'editor', true),
+        ($1, 'kim@demo.test', 'Kim', 'editor', true), ($1, 'lee@demo.test', 'Lee', 'editor', false)
+    RETURNING id
+),
+team AS (
+    INSERT INTO teams (account_id, name) VALUES ($1, 'Sales') RETURNING id
+),
+members AS (
+    INSERT INTO team_members (account_id, team_id, user_id)
+    SELECT $1, team.id, people.id FROM team CROSS JOIN people
+)
+SELECT id FROM team;
+
+-- name: make_pipeline
+-- A pipeline with two stages; gives their ids in order.
+WITH pipeline AS (
+    INSERT INTO pipelines (account_id, name) VALUES ($1, 'New business') RETURNING id
+),
+stages AS (
+    INSERT INTO pipeline_stages (account_id, pipeline_id, name, position)
+    SELECT $1, pipeline.id, s.name, s.position
+    FROM pipeline CROSS JOIN (VALUES ('Lead', 0), ('Contacted', 1)) AS s (name, position)
+    RETURNING id, pipeline_id, position
+)
+SELECT id, pipeline_id FROM stages ORDER BY position;
+
+-- name: make_custom_fields
+-- The custom fields that the sample contacts have.
+INSERT INTO custom_fields (account_id, key, label, field_type)
+VALUES ($1, 'company', 'Company', 'text'), ($1, 'touches', 'Touches', 'number');
+
+-- name: make_opportunities
+-- An open opportunity in the first stage for every contact.
+INSERT INTO opportunities (account_id, contact_id, pipeline_id, stage_id, name, value, currency)
+SELECT $1, c.id, $2, $3, 'Deal with ' || coalesce(c.last_name, '?'), 1000, 'USD'
+FROM contacts c
+WHERE c.account_id = $1;
+
+-- name: make_campaign
+-- A campaign whose steps are a workflow.
+INSERT INTO campaigns (account_id, name, status, workflow_id)
+VALUES ($1, 'Newcomers', 'active', $2)
+RETURNING id;
+
+-- name: progress
+-- How far the executions of a workflow are, and what happens next.
+SELECT
+    (SELECT count(*) FROM workflow_action_executions WHERE status IN ('completed', 'failed', 'skipped')) AS ended,
+    (SELECT count(*) FROM workflow_executions
+     WHERE workflow_id = $1 AND status NOT IN ('running', 'paused')) AS over,
+    (SELECT count(*) FROM workflow_action_executions WHERE status IN ('pending', 'running'))
+        + (SELECT count(*) FROM effects WHERE status IN ('pending', 'claimed', 'dispatched'))
+        + (SELECT count(*) FROM domain_events WHERE dispatched_at IS NULL) AS busy,
+    (SELECT min(s.scheduled_at) FROM workflow_action_executions s
+     JOIN workflow_executions e ON e.id = s.workflow_execution_id
+     WHERE e.workflow_id = $1 AND s.status IN ('scheduled', 'waiting')) AS next_at,
+    (SELECT count(*) FROM workflow_action_executions WHERE status = 'waiting') AS waiting;
+
+-- name: by_type
+-- What became of the steps, by action type; times are those of the last attempt.
+SELECT a.action_type, count(*) AS steps,
+    count(*) FILTER (WHERE s.status = 'failed') AS failed,
+    count(*) FILTER (WHERE s.status = 'skipped') AS skipped,
+    percentile_disc(0.5) WITHIN GROUP (ORDER BY t.ms) AS p50_ms,
+    percentile_disc(0.99) WITHIN GROUP (ORDER BY t.ms) AS p99_ms
+FROM workflow_action_executions s
+JOIN workflow_actions a ON a.id = s.action_id
+LEFT JOIN LATERAL (
+    SELECT extract(epoch FROM w.finished_at - w.started_at)::float8 * 1000 AS ms
+    FROM workflow_action_attempts w
+    WHERE w.step_id = s.id
+    ORDER BY w.attempt DESC
+    LIMIT 1
+) t ON true
+GROUP BY a.action_type
+ORDER BY a.action_type;
+
+-- name: totals
+-- What the account holds at the end, to be compared with what it should hold.
+SELECT
+    (SELECT count(*) FROM workflow_executions WHERE workflow_id = $1 AND status = 'completed') AS completed,
+    (SELECT count(*) FROM workflow_executions WHERE workflow_id = $2 AND status = 'cancelled') AS cancelled,
+    (SELECT count(*) FROM workflow_executions WHERE status = 'failed') AS failed,
+    (SELECT count(*) FROM notes) AS notes,
+    (SELECT count(*) FROM tasks) AS tasks,
+    (SELECT count(*) FROM opportunity_stage_history) AS moves,
+    (SELECT count(*) FROM notifications) AS notifications,
+    (SELECT count(*) FROM campaign_enrollments WHERE status = 'removed') AS removed,
+    (SELECT count(*) FROM contacts WHERE custom_fields @> '{"touches": 1}') AS touched,
+    (SELECT count(*) FROM contacts WHERE email LIKE 'office@%') AS offices,
+    (SELECT count(*) FROM workflow_action_executions
+     WHERE (result_data ->> 'timed_out')::boolean) AS timed_out,
+    (SELECT max(n) - min(n) FROM (
+        SELECT count(*) AS n FROM contacts WHERE owner_id IS NOT NULL GROUP BY owner_id
+     ) shares) AS widest_gap;
