@@ -151,30 +151,29 @@ async def test_an_action_inserted_in_the_middle_moves_the_others_back(editor: Ca
     ]
 
 
-@pytest.mark.parametrize(
-    ("place", "fault"),
-    [
-        ({"position": 3}, ("position", "position_out_of_range")),
-        ({"position": -1}, ("position", "greater_than_equal")),
-        ({"position": 1.0}, ("position", "int_type")),
-        ({"position": 2**40}, ("position", "less_than_equal")),
-        ({"previous_action_id": str(uuid4())}, ("previous_action_id", "previous_action_unknown")),
-        ({"previous_action_id": "x"}, ("previous_action_id", "uuid_parsing")),
-        ({"branch_id": str(uuid4())}, ("branch_id", "branch_unknown")),
-        ({"fallback_action_id": str(uuid4())}, ("fallback_action_id", "fallback_unknown")),
-        ({"key": "add_tag"}, ("key", "key_taken")),
-        ({"key": "Not a key"}, ("key", "string_pattern_mismatch")),
-        ({"on_failure": "continu"}, ("on_failure", "literal_error")),
-        ({"positon": 1}, ("positon", "unknown_field")),
-        ({"action_type": "add_tags"}, ("action_type", "unknown_action_type")),
-    ],
-)
-async def test_a_wrong_field_is_named(
-    editor: Caller, place: dict[str, Any], fault: tuple[str, str]
-) -> None:
+WRONG_FIELDS: list[tuple[dict[str, Any], tuple[str, str]]] = [
+    ({"position": 3}, ("position", "position_out_of_range")),
+    ({"position": -1}, ("position", "greater_than_equal")),
+    ({"position": 1.0}, ("position", "int_type")),
+    ({"position": 2**40}, ("position", "less_than_equal")),
+    ({"previous_action_id": str(uuid4())}, ("previous_action_id", "previous_action_unknown")),
+    ({"previous_action_id": "x"}, ("previous_action_id", "uuid_parsing")),
+    ({"branch_id": str(uuid4())}, ("branch_id", "branch_unknown")),
+    ({"fallback_action_id": str(uuid4())}, ("fallback_action_id", "fallback_unknown")),
+    ({"key": "add_tag"}, ("key", "key_taken")),
+    ({"key": "Not a key"}, ("key", "string_pattern_mismatch")),
+    ({"on_failure": "continu"}, ("on_failure", "literal_error")),
+    ({"positon": 1}, ("positon", "unknown_field")),
+    ({"action_type": "add_tags"}, ("action_type", "unknown_action_type")),
+]
+
+
+async def test_a_wrong_field_is_named(editor: Caller) -> None:
     path = await editor.workflow(tag("a"), tag("b"))
-    refusal = await editor.refused("POST", f"{path}/actions", {"action_type": "add_tag"} | place)
-    assert (refusal.status, refusal.faults, refusal.code) == (422, [fault], fault[1])
+    for wrong, fault in WRONG_FIELDS:
+        body = {"action_type": "add_tag"} | wrong
+        refusal = await editor.refused("POST", f"{path}/actions", body)
+        assert (refusal.status, refusal.faults, refusal.code) == (422, [fault], fault[1])
     assert names(await editor.chain(path)) == ["a", "b"]
 
 
@@ -217,13 +216,12 @@ async def test_reordering_keeps_configs_and_recalculates_links(editor: Caller) -
     assert_whole(answer["items"])
 
 
-@pytest.mark.parametrize("change", ["missing", "twice", "foreign"])
-async def test_a_new_order_is_a_full_permutation(editor: Caller, change: str) -> None:
+async def test_a_new_order_is_a_full_permutation(editor: Caller) -> None:
     path = await editor.workflow(tag("a"), tag("b"))
     a, b = [action["id"] for action in await editor.chain(path)]
-    ids = {"missing": [a], "twice": [a, b, a], "foreign": [a, b, str(uuid4())]}[change]
-    refusal = await editor.refused("POST", f"{path}/actions/reorder", {"action_ids": ids})
-    assert refusal.status == 422
+    for ids in ([a], [a, b, a], [a, b, str(uuid4())]):
+        refusal = await editor.refused("POST", f"{path}/actions/reorder", {"action_ids": ids})
+        assert refusal.status == 422, ids
     assert names(await editor.chain(path)) == ["a", "b"]
 
 
@@ -241,9 +239,9 @@ async def test_deleting_an_action_reconnects_its_neighbours(
     assert_whole(chain)
     assert (await editor.refused("GET", f"{path}/actions/{b['id']}")).status == 404
     assert (await editor.refused("DELETE", f"{path}/actions/{b['id']}")).status == 404
-    row = await pool.fetchrow("select * from workflow_actions where id = $1", UUID(b["id"]))
+    [row] = await pool.fetch("select * from workflow_actions where id = $1", UUID(b["id"]))
     assert row["deleted_at"] is not None
-    logged = await pool.fetchrow("select * from audit_log where action = 'action.deleted'")
+    [logged] = await pool.fetch("select * from audit_log where action = 'action.deleted'")
     assert logged["entity_id"] == UUID(b["id"])
     assert logged["before"]["action_config"] == tag("b")
     assert logged["after"] is None

@@ -19,15 +19,13 @@ from api.bodies import LARGEST_BODY
 from api.calls import SERVICES, Ring, RingEvents, Services, add_routes
 from api.health import add_health
 from api.middleware import identify_request, name_problems
-from runtime import log
+from runtime import log, worker
 from runtime.bell import Bell
 from runtime.database import create_pool, resolve_dsn
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.versions import Versions
 from sql.migrate import migrate
-
-logger = log.get(__name__)
 
 ROUTES: Final = (
     *workflows.ROUTES,
@@ -68,6 +66,10 @@ def create_app(
     return app
 
 
+class _CannotListenError(Exception):
+    """The address is taken, or is none of this machine."""
+
+
 async def _no_bell() -> None:
     pass
 
@@ -92,8 +94,8 @@ async def _run(settings: Settings, with_worker: bool) -> int:
             sys.stdout.write(f"Callboard's API listens on {address}\n")
             sys.stdout.flush()
             return await _until_stopped(settings, dsn, stop, with_worker)
-    except OSError as error:
-        logger.error("api.cannot_listen", error=str(error))  # noqa: TRY400 (it says all there is)
+    except _CannotListenError as error:
+        sys.stderr.write(f"callboard: {error}\n")
         return CANNOT_LISTEN
 
 
@@ -106,7 +108,10 @@ async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+        try:
+            await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+        except OSError as error:
+            raise _CannotListenError(f"the API cannot listen: {error.strerror}") from error
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:
@@ -120,8 +125,6 @@ async def _until_stopped(
     if not with_worker:
         await stop.wait()
         return 0
-    from runtime import worker  # noqa: PLC0415
-
     # Returns once `stop` is set and what it had in hand is done; a raise ends the server too.
     await worker.work(settings, all_actions, None, dsn, stop)
     return 0 if stop.is_set() else 1

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from runtime.database import resolve_dsn
+from runtime.database import Connection, resolve_dsn
 from runtime.settings import Settings
 from sql import load
 from sql.migrate import migrate
@@ -36,7 +36,7 @@ def digest(token: str) -> bytes:
 
 
 async def create(
-    db: asyncpg.Connection,
+    db: Connection,
     account_id: UUID,
     user_id: UUID,
     name: str,
@@ -48,7 +48,7 @@ async def create(
     return token
 
 
-async def create_for(db: asyncpg.Connection, account: str, role: str, name: str) -> str:
+async def create_for(db: Connection, account: str, role: str, name: str) -> str:
     """Make a token of the account of this name, with the account and its user if absent.
 
     There is one such user for each role, <role>@callboard.invalid.

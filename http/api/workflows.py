@@ -129,7 +129,7 @@ async def _conclude(
     call: Call, db: Connection, change: str, before: dict[str, Any]
 ) -> dict[str, Any]:
     after = show(await find(call, db))
-    if after["status"] != before["status"] or change == "workflow.activated":
+    if after["status"] != before["status"]:
         await call.record(db, change, ("workflow", before["id"]), before, after)
     return after
 

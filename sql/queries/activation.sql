@@ -72,15 +72,29 @@ SET event_type = excluded.event_type, conditions = excluded.conditions;
 DELETE FROM workflow_triggers t WHERE t.account_id = $1 AND t.workflow_id = $2;
 
 -- name: pause_lanes
--- Hold all lanes of a workflow, however much stands in them.
-UPDATE lanes l SET is_paused = true WHERE l.account_id = $1 AND l.workflow_id = $2;
+-- Hold all lanes of a workflow, however much stands in them; locked in the order of their ids.
+UPDATE lanes l
+SET is_paused = true
+WHERE l.id IN (
+    SELECT o.id
+    FROM lanes o
+    WHERE o.account_id = $1 AND o.workflow_id = $2 AND NOT o.is_paused
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+);
 
 -- name: open_lanes
 -- Open all lanes of a workflow; gives the families that may have ready work by it.
 WITH opened AS (
     UPDATE lanes l
     SET is_paused = false
-    WHERE l.account_id = $1 AND l.workflow_id = $2 AND l.is_paused
+    WHERE l.id IN (
+        SELECT o.id
+        FROM lanes o
+        WHERE o.account_id = $1 AND o.workflow_id = $2 AND o.is_paused
+        ORDER BY o.id
+        FOR NO KEY UPDATE
+    )
     RETURNING l.family
 )
 SELECT DISTINCT family FROM opened;

@@ -46,6 +46,6 @@ FROM contacts c
 WHERE c.account_id = $1
   AND c.erased_at IS NULL
   AND ($2::text IS NULL OR c.email_normalized = $2)
-  AND ($3::uuid IS NULL OR c.id > $3)
+  AND c.id > coalesce($3::uuid, '00000000-0000-0000-0000-000000000000')
 ORDER BY c.id
 LIMIT $4;

@@ -9,7 +9,10 @@ CROSS JOIN LATERAL (
     FROM workflow_executions x
     WHERE x.workflow_id = w.id
       AND ($3::text IS NULL OR x.status = $3)
-      AND ($4::timestamptz IS NULL OR (x.started_at, x.id) < ($4, $5::uuid))
+      AND (x.started_at, x.id) < (
+          coalesce($4::timestamptz, 'infinity'),
+          coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+      )
     ORDER BY x.started_at DESC, x.id DESC
     LIMIT $6
 ) e
@@ -26,7 +29,10 @@ WHERE e.account_id = $1
   AND e.contact_id = $7
   AND ($2::uuid IS NULL OR e.workflow_id = $2)
   AND ($3::text IS NULL OR e.status = $3)
-  AND ($4::timestamptz IS NULL OR (e.started_at, e.id) < ($4, $5::uuid))
+  AND (e.started_at, e.id) < (
+      coalesce($4::timestamptz, 'infinity'),
+      coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  )
 ORDER BY e.started_at DESC, e.id DESC
 LIMIT $6;
 

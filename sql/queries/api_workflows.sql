@@ -12,13 +12,17 @@ FROM workflows w
 WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL;
 
 -- name: workflows
--- A page of workflows, newest first, optionally of one status.
+-- A page of workflows, newest first, optionally of one status. The first page begins after the
+-- last key there can be, so that the condition always is a range of the index.
 SELECT w.id, w.name, w.status, w.trigger, w.active_version_id, w.created_at, w.updated_at
 FROM workflows w
 WHERE w.account_id = $1
   AND w.deleted_at IS NULL
   AND ($2::text IS NULL OR w.status = $2)
-  AND ($3::timestamptz IS NULL OR (w.created_at, w.id) < ($3, $4::uuid))
+  AND (w.created_at, w.id) < (
+      coalesce($3::timestamptz, 'infinity'),
+      coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+  )
 ORDER BY w.created_at DESC, w.id DESC
 LIMIT $5;
 

@@ -1,0 +1,214 @@
+"""Who may call the API: tokens, roles, accounts."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from api import tokens
+from api.access import ROLES, Permission
+from api.calls import Route
+from api.server import ROUTES
+from runtime import clock
+from runtime.settings import Settings
+from tests.api_desk import READY, Caller, Desk, open_desk
+
+
+@pytest.fixture
+async def desk(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Desk]:
+    async with open_desk(pool, settings) as desk:
+        yield desk
+
+
+def filled(route: Route, ids: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: ids[match[1]], route.path)
+
+
+def with_ids() -> Iterator[Route]:
+    return (route for route in ROUTES if "{" in route.path)
+
+
+BODIES = {
+    "/api/v1/workflows/{workflow_id}/actions": {"action_type": "add_tag"},
+    "/api/v1/workflows/{workflow_id}/actions/reorder": {"action_ids": []},
+    "/api/v1/workflows/{workflow_id}/actions/{action_id}": {"is_enabled": False},
+    "/api/v1/workflows/{workflow_id}/branches": {"name": "x"},
+    "/api/v1/workflows/{workflow_id}/enroll": {"contact_ids": [str(uuid4())]},
+}
+
+
+async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
+    """One of everything, by the names that paths use."""
+    path = await caller.workflow(READY)
+    await caller.post(f"{path}/branches", {"name": "side"})
+    contact = await caller.post("/api/v1/contacts", {"email": "ada@example.com"})
+    await caller.post(f"{path}/activate")
+    enrolled = await caller.post(f"{path}/enroll", {"contact_ids": [contact["id"]]})
+    await caller.post(f"{path}/pause")
+    [action] = await caller.chain(path)
+    return {
+        "workflow_id": path.rpartition("/")[2],
+        "action_id": action["id"],
+        "contact_id": contact["id"],
+        "execution_id": enrolled["outcomes"][0]["execution_id"],
+    }
+
+
+async def contents(pool: asyncpg.Pool) -> list[str]:
+    """Everything that a route could have changed."""
+    tables = (
+        "workflows",
+        "workflow_actions",
+        "workflow_branches",
+        "workflow_versions",
+        "workflow_executions",
+        "workflow_action_executions",
+        "contacts",
+        "audit_log",
+        "lanes",
+        "domain_events",
+    )
+    return [
+        await pool.fetchval(f"select coalesce(json_agg(t order by t.id), '[]')::text from {t} t")
+        for t in tables
+    ]
+
+
+async def test_no_route_answers_without_a_token(desk: Desk) -> None:
+    ids = dict.fromkeys(("workflow_id", "action_id", "contact_id", "execution_id"), str(uuid4()))
+    for route in ROUTES:
+        refusal = await desk.stranger().refused(route.method, filled(route, ids))
+        assert (refusal.status, refusal.code) == (401, "token_missing"), route
+        assert refusal.headers["WWW-Authenticate"] == 'Bearer realm="callboard"'
+
+
+async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
+    desk: Desk, pool: asyncpg.Pool
+) -> None:
+    owner, other = await desk.caller("Acme"), await desk.caller("Globex")
+    foreign = await owned(owner, pool)
+    unknown = {name: str(uuid4()) for name in foreign}
+    before = await contents(pool)
+
+    for route in with_ids():
+        body = None if route.method in {"GET", "DELETE"} else BODIES.get(route.path)
+        answers = [
+            await other.refused(route.method, filled(route, ids), body)
+            for ids in (foreign, unknown)
+        ]
+        assert [answer.status for answer in answers] == [404, 404], route
+        for answer in answers:
+            del answer.data["request_id"]
+        assert answers[0].data == answers[1].data, route
+
+    for route in ROUTES:
+        if route.method == "GET" and "{" not in route.path and "types" not in route.path:
+            page = await other.get(route.path)
+            assert page == {"items": [], "next_cursor": None}, route
+    for name in ("workflow_id", "contact_id"):
+        assert (await other.get("/api/v1/executions", **{name: foreign[name]}))["items"] == []
+    assert (await other.get("/api/v1/contacts", email="ada@example.com"))["items"] == []
+    assert await contents(pool) == before
+
+
+async def test_ids_of_another_account_in_bodies_are_as_unknown_as_any(
+    desk: Desk, pool: asyncpg.Pool
+) -> None:
+    owner, other = await desk.caller("Acme"), await desk.caller("Globex")
+    foreign = await owned(owner, pool)
+    path = await other.workflow(READY)
+    action = {"action_type": "add_tag"}
+    for field in ("previous_action_id", "fallback_action_id"):
+        body = action | {field: foreign["action_id"]}
+        assert (await other.refused("POST", f"{path}/actions", body)).status == 422
+    event = {"event_type": "form_submit", "contact_id": foreign["contact_id"]}
+    assert (await other.refused("POST", "/api/v1/events", event)).code == "contact_unknown"
+    await other.post(f"{path}/activate")
+    enrolled = await other.post(f"{path}/enroll", {"contact_ids": [foreign["contact_id"]]})
+    assert enrolled["outcomes"][0]["reason"] == "no_such_contact"
+    # The same address may belong to a contact of each account.
+    await other.post("/api/v1/contacts", {"email": "ada@example.com"})
+
+
+WRONG_HEADERS = [
+    "Bearer",
+    "Bearer ",
+    "Bearer cb_" + "A" * 43,
+    "Bearer cb_" + "A" * 5000,
+    "Basic cb_" + "A" * 43,
+    "cb_" + "A" * 43,
+    "Bearer \u00e9" + "A" * 45,
+]
+
+
+async def test_a_wrong_token_is_refused(desk: Desk) -> None:
+    for header in WRONG_HEADERS:
+        answer = await desk.stranger().call(
+            "GET", "/api/v1/workflows", headers={"Authorization": header}
+        )
+        assert (answer.status, answer.code) == (401, "token_invalid"), header
+        assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_token_ends_when_it_is_revoked_or_expires(desk: Desk, pool: asyncpg.Pool) -> None:
+    caller = await desk.caller()
+    await caller.get("/api/v1/workflows")
+    await pool.execute("update api_tokens set expires_at = current_instant() + interval '1 hour'")
+    await caller.get("/api/v1/workflows")
+    await clock.advance(pool, timedelta(hours=1))
+    assert (await caller.refused("GET", "/api/v1/workflows")).status == 401
+    await pool.execute("update api_tokens set expires_at = null")
+    await caller.get("/api/v1/workflows")
+    await pool.execute("update api_tokens set revoked_at = current_instant()")
+    assert (await caller.refused("GET", "/api/v1/workflows")).status == 401
+
+
+async def test_only_the_hash_of_a_token_is_kept(desk: Desk, pool: asyncpg.Pool) -> None:
+    caller = await desk.caller()
+    assert caller.token is not None
+    assert re.fullmatch(tokens.TOKEN_PATTERN, caller.token)
+    [row] = await pool.fetch("select * from api_tokens")
+    assert row["token_sha256"] == tokens.digest(caller.token)
+    assert caller.token not in str(row)
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+async def test_a_role_may_do_what_its_permissions_say(desk: Desk, role: str) -> None:
+    caller = await desk.caller(role=role)
+    ids = dict.fromkeys(("workflow_id", "action_id", "contact_id", "execution_id"), str(uuid4()))
+    for route in ROUTES:
+        answer = await caller.call(route.method, filled(route, ids))
+        is_denied = answer.status == 403 and answer.code == "permission_denied"
+        assert is_denied is (route.permission not in ROLES[role]), route
+
+
+def test_a_viewer_reads_and_an_admin_may_do_everything() -> None:
+    assert ROLES["viewer"] == {Permission.READ}
+    assert Permission.EDIT_WORKFLOWS in ROLES["editor"]
+    assert ROLES["admin"] == set(Permission)
+    for route in ROUTES:
+        assert (route.permission is Permission.READ) is (route.method == "GET"), route
+
+
+def test_the_command_line_prints_a_token_alone(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tokens.create_from_cli(settings, account=None, role="editor", name="mine") == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(tokens.TOKEN_PATTERN + "\n", out)
+    assert "editor" in err
+    assert "default" in err
+    assert tokens.create_from_cli(settings, account="default", role="editor", name="two") == 0
+
+
+async def test_tokens_of_one_account_name_share_the_account(desk: Desk, pool: asyncpg.Pool) -> None:
+    for account, role in (("Acme", "admin"), ("Acme", "viewer"), ("Acme", "viewer")):
+        await desk.caller(account, role)
+    [counts] = await pool.fetch(
+        "select (select count(*) from accounts) as accounts, (select count(*) from users) as users,"
+        " (select count(*) from api_tokens) as tokens"
+    )
+    assert tuple(counts) == (1, 2, 3)
