@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Callboard's one command: demo, tests, servers, database, benchmarks. See `run.py --help`.
 
-On a fresh machine it first makes .venv beside itself; see environment.py.
+On a fresh machine it first makes .venv beside itself; see http/cli/environment.py.
 """
 
 # This part must be readable for any Python 3: it looks for a newer one.
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 
 sys.path[:0] = [ROOT, os.path.join(ROOT, "http")]
 
-from commands import main  # noqa: E402 (not before the Python fits)
+from cli.commands import main  # noqa: E402 (not before the Python fits)
 
 if __name__ == "__main__":
     sys.exit(main())

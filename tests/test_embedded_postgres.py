@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from environment import ROOT
+from cli.environment import ROOT
 from runtime import embedded_postgres, postgres_cluster
 from runtime.embedded_postgres import EmbeddedPostgresError, start, stop
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from environment import ROOT
+from cli.environment import ROOT
 from sql import MIGRATIONS, QUERIES, Queries, load
 from sql.migrate import MigrationError, migrate
 

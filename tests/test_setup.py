@@ -10,11 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cli import environment
+from cli.commands import benchmarks, build_parser
+from cli.environment import ROOT, missing, satisfied
 
-import environment
 import run
-from commands import benchmarks, build_parser
-from environment import ROOT, missing, satisfied
 
 COMMANDS = ["demo", "test", "serve", "api", "worker", "migrate", "token create", "db uri",
             "db psql", "db stop", "settings", "bench"]  # fmt: skip
@@ -219,11 +219,13 @@ def test_the_locks_have_all_that_pyproject_asks_for() -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder that needs one package that nobody has, and a lock that installs nothing."""
-    shutil.copy(ROOT / "environment.py", tmp_path)
+    package = tmp_path / "http" / "cli"
+    shutil.copytree(ROOT / "http" / "cli", package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "pyproject.toml").write_text('project.dependencies = ["surely-not-installed"]')
     (tmp_path / "requirements.lock").write_text("# nothing\n")
     (tmp_path / "go.py").write_text(
-        "import sys, environment; environment.enter(); print(sys.prefix, sys.argv[1:])"
+        "import os, sys; sys.path.insert(0, os.path.join(os.path.dirname(__file__), 'http'))\n"
+        "from cli import environment; environment.enter(); print(sys.prefix, sys.argv[1:])"
     )
     return tmp_path
 

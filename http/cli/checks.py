@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from environment import ROOT
+from cli.environment import ROOT
 
 _LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 _STAGES = {

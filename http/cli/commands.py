@@ -13,8 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import checks
-import environment
+from cli import checks, environment
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
