@@ -21,7 +21,7 @@ from runtime.claims import queries as claims
 from runtime.clock import current_instant
 from runtime.database import LOST_CONNECTION, Connection
 from runtime.failures import Failure
-from runtime.lanes import get_or_create_lanes
+from runtime.lanes import MOST_LANES, Turns, get_or_create_lanes
 from runtime.performing import Rounds, failure_of, is_transient
 from runtime.recording import lanes_needed, record
 from runtime.registry import Registry
@@ -33,8 +33,9 @@ from sql import load
 queries = load("batch")
 log = structlog.get_logger(__name__)
 
-MOST_LANES: Final = 256
 TRANSIENT_TRIES: Final = 5
+# Steps that are claimed alone have their turn even where ready work never ends.
+ISOLATED_TURN: Final = 8
 
 
 @dataclass(slots=True)
@@ -59,15 +60,41 @@ class Batches:
     registry: Registry
     settings: Settings
     worker_id: UUID
-    _behind_lane: dict[str, int] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
+    _runs: int = 0
+    _hands: set[int] = field(default_factory=set)
+    _alone: set[UUID] = field(default_factory=set)
+    _lost_track: bool = False
 
     async def run(self, family: str) -> Done:
         """Claim and perform one batch of a family; 0 steps say that nothing is ready.
 
         Raises only when the database is lost; then nothing of the batch was committed.
         """
-        done = await self._run_shared(family)
-        return done if done.steps else await self._run_isolated(family)
+        self._runs += 1
+        first, second = self._run_shared, self._run_isolated
+        if self._runs % ISOLATED_TURN == 0:
+            first, second = second, first
+        try:
+            done = await first(family)
+            return done if done.steps else await second(family)
+        except BaseException:
+            self._lost_track = True
+            raise
+
+    async def drop_what_was_lost(self) -> None:
+        """Leave what a lost connection took out of this worker's hands to the sweep.
+
+        The worker lives on, so that its lease would cover its lost hands for ever.
+        """
+        if self._lost_track:
+            self._lost_track = False
+            try:
+                await self.side.execute(claims.drop_hands, self.worker_id, list(self._hands))
+                await self.side.execute(claims.drop_alone, self.worker_id, list(self._alone))
+            except BaseException:
+                self._lost_track = True
+                raise
 
     async def _run_shared(self, family: str) -> Done:
         rows: list[asyncpg.Record] = []
@@ -75,6 +102,10 @@ class Batches:
             try:
                 async with db.transaction():
                     rows = await self._claim(db, family)
+                    ids = [row["id"] for row in rows]
+                    if rows and await db.fetch(claims.isolate_suspects, ids):
+                        # The commit says so; the others are claimed again without them.
+                        return Done(len(rows), Bells())
                     bells = await self._work(db, rows) if rows else Bells()
             except LOST_CONNECTION:
                 raise
@@ -85,19 +116,13 @@ class Batches:
         return Done(len(rows), bells)
 
     async def _claim(self, db: Connection, family: str) -> list[asyncpg.Record]:
-        """Claim a fair share of each lane; moves on along the lanes when there are very many."""
+        """Claim a fair share of each lane; the lanes take turns when there are very many."""
         size = self.settings.batch_size
-        behind = self._behind_lane.get(family, 0)
-        while True:
-            rows = await db.fetch(claims.claim_steps, family, size, behind, MOST_LANES)
-            seen = None
-            if not rows or len({row["lane_id"] for row in rows}) > MOST_LANES // 2:
-                seen = await db.fetchrow(claims.lanes_seen, family, behind, MOST_LANES)
-            at_end = seen is None or seen["visited"] < MOST_LANES
-            self._behind_lane[family] = 0 if at_end or seen is None else seen["last_lane"]
-            if rows or (at_end and behind == 0):
-                return rows
-            behind = self._behind_lane[family]
+        return await self._turns.claim(
+            family,
+            lambda behind: db.fetch(claims.claim_steps, family, size, behind, MOST_LANES),
+            lambda behind: db.fetchrow(claims.lanes_seen, family, behind, MOST_LANES),
+        )
 
     async def _work(
         self, db: Connection, rows: Sequence[asyncpg.Record], *, careful: bool = False
@@ -106,6 +131,7 @@ class Batches:
         hand = await self.side.fetchval(
             claims.take_in_hand, self.worker_id, [row["id"] for row in rows]
         )
+        self._hands.add(hand)
         try:
             stage = await self._stage(db)
             items, records = await load_items(db, self.versions, rows)
@@ -117,9 +143,13 @@ class Batches:
         except LOST_CONNECTION:
             raise
         except Exception:
-            # The transaction is lost and its deletion with it, but this process lives.
-            await self.side.execute(claims.put_down, hand)
+            # The transaction is lost and its deletion with it, but this process lives. Unless the
+            # connection is lost too: somebody may have hung until it was ended.
+            if not db.is_closed():
+                await self.side.execute(claims.put_down, hand)
             raise
+        finally:
+            self._hands.discard(hand)
         return bells
 
     async def _stage(self, db: Connection) -> Stage:
@@ -194,6 +224,7 @@ class Batches:
             if begun is None:
                 return Done()
             step_id, attempt = begun["step_id"], begun["attempt"]
+            self._alone.add(step_id)
             try:
                 bells = await self._perform_isolated(db, step_id, attempt, None)
             except LOST_CONNECTION:
@@ -202,6 +233,8 @@ class Batches:
                 if db.is_closed():
                     raise
                 bells = await self._perform_isolated(db, step_id, attempt, failure_of(error))
+            finally:
+                self._alone.discard(step_id)
         return Done(1, bells)
 
     async def _perform_isolated(

@@ -16,11 +16,13 @@ from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
 from runtime.effect import Effect
+from runtime.lanes import MOST_LANES, Turns
 from sql import load
 
 queries = load("effects")
 
-MOST_LANES: Final = 256
+# Effects that are claimed alone have their turn even where ready work never ends.
+ISOLATED_TURN: Final = 8
 PROBE_SECONDS: Final = 60.0
 
 
@@ -40,7 +42,8 @@ class EffectClaims:
 
     pool: asyncpg.Pool
     worker_id: UUID
-    _behind_lane: dict[str, int] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
+    _claims: int = 0
 
     async def claim(self, family: str, free: int) -> tuple[list[Effect], Bells]:
         """Claim at most `free` ready effects of a family; ring what the bells say after.
@@ -52,28 +55,24 @@ class EffectClaims:
         async with self.pool.acquire() as db, db.transaction():
             rows = await self._lock(db, family, free)
             if not rows:
-                rows = await db.fetch(queries.lock_isolated_effect, family)
-            if not rows:
                 return [], Bells()
             now = await current_instant(db)
             grants = await _ask(db, rows, now)
             chosen, bells = await _choose(db, rows, grants)
-            claimed = await db.fetch(queries.claim_effects, chosen, self.worker_id)
+            claimed = await db.fetch(queries.claim_effects, chosen, self.worker_id, now)
             return [Effect(**dict(row)) for row in claimed], bells
 
     async def _lock(self, db: Connection, family: str, free: int) -> list[asyncpg.Record]:
-        behind = self._behind_lane.get(family, 0)
-        while True:
-            rows = await db.fetch(queries.lock_ready_effects, family, free, behind, MOST_LANES)
-            seen = None
-            if not rows or len({row["lane_id"] for row in rows}) > min(MOST_LANES, free) // 2:
-                seen = await db.fetchrow(queries.effect_lanes_seen, family, behind, MOST_LANES)
-            at_end = seen is None or seen["visited"] < MOST_LANES
-            last = max((row["lane_id"] for row in rows), default=0)
-            self._behind_lane[family] = 0 if seen is None else last or seen["last_lane"]
-            if rows or (at_end and behind == 0):
-                return rows
-            behind = 0 if at_end else self._behind_lane[family]
+        self._claims += 1
+        alone_first = self._claims % ISOLATED_TURN == 0
+        if alone_first and (rows := await db.fetch(queries.lock_isolated_effect, family)):
+            return rows
+        rows = await self._turns.claim(
+            family,
+            lambda behind: db.fetch(queries.lock_ready_effects, family, free, behind, MOST_LANES),
+            lambda behind: db.fetchrow(queries.effect_lanes_seen, family, behind, MOST_LANES),
+        )
+        return rows or await db.fetch(queries.lock_isolated_effect, family)
 
 
 async def _ask(db: Connection, rows: Sequence[asyncpg.Record], now: datetime) -> dict[UUID, Grant]:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, assert_never, cast
 from uuid import UUID
 
 import asyncpg
@@ -35,6 +35,8 @@ queries = load("performing")
 log = structlog.get_logger(__name__)
 
 MAX_ROUNDS: Final = 16
+# What the sweep writes on a step that it gives up.
+WORKER_LOST: Final = "worker_lost"
 
 
 class Rounds:
@@ -132,8 +134,9 @@ class Rounds:
 
     async def _guarded(self, performance: Performance, items: Sequence[Item]) -> Sequence[Outcome]:
         try:
-            async with self.stage.db.transaction():
-                return await performance(self.stage, items)
+            with self.stage.dropping_what_failed():
+                async with self.stage.db.transaction():
+                    return await performance(self.stage, items)
         except LOST_CONNECTION:
             raise
         except Exception as error:
@@ -147,9 +150,10 @@ class Rounds:
         if item.execution_id in self.stage.cancelled:
             self.records.append(Record(item, "pending", None))  # see _drop_cancelled
             return False
-        if item.error_code is not None:
+        # Any other code is that of an earlier try, which is being retried.
+        if item.error_code == WORKER_LOST:
             message = "workers died with this step in hand, time after time"
-            self._take(item, Failed(Failure(Kind.INTERNAL, item.error_code, message), True))
+            self._take(item, Failed(Failure(Kind.INTERNAL, WORKER_LOST, message), True))
             return False
         if not item.action.is_enabled:
             self._take(item, Skipped("disabled"))
@@ -177,6 +181,8 @@ class Rounds:
                 self._waits.append((item, outcome))
             case Dispatch(effects, data):
                 self._dispatch(item, effects, dict(data))
+            case _:
+                assert_never(outcome)
 
     def _complete(self, item: Item, done: Done) -> None:
         item.results[item.action.key] = done.result

@@ -7,7 +7,8 @@ that it is committed together with the record of the step, or not at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,18 @@ class Stage:
                 occurred_at=self.instant(),
             )
         )
+
+    @contextmanager
+    def dropping_what_failed(self) -> Iterator[None]:
+        """Drop what the block gathered (events, changes, notices) if it raises."""
+        events, changes, notices = len(self.events), len(self.changes), len(self.notices)
+        cancelled, ready = set(self.cancelled), set(self.ready)
+        try:
+            yield
+        except Exception:
+            del self.events[events:], self.changes[changes:], self.notices[notices:]
+            self.cancelled, self.ready = cancelled, ready
+            raise
 
     def record_change(
         self, item: Item, name: str, old: Any, new: Any, *, contact_id: UUID | None = None

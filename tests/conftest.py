@@ -6,17 +6,20 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+import actors
 from runtime import embedded_postgres
 from runtime.database import create_pool, use_json
+from runtime.registry import Registry
 from runtime.settings import Settings
 from sql.migrate import migrate
 from tests.world import World
@@ -145,8 +148,23 @@ async def conn(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
-async def world(pool: asyncpg.Pool, dsn: str, settings: Settings) -> AsyncIterator[World]:
+async def world_with(
+    pool: asyncpg.Pool, dsn: str, settings: Settings
+) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+    """Makes a world with a registry of the test's own; keyword arguments are settings."""
+    sides = []
+
+    async def build(registry: Registry | None = None, **changed: Any) -> World:
+        sides.append(await create_pool(dsn, settings, size=2))
+        changes = settings.model_copy(update=changed)
+        return await World(pool, sides[-1], changes, registry or actors.registry).begin()
+
+    yield build
+    for side in sides:
+        side.terminate()
+
+
+@pytest.fixture
+async def world(world_with: Callable[..., Awaitable[World]]) -> World:
     """An account with a user and an engine, in this test's own database."""
-    side = await create_pool(dsn, settings, size=2)
-    yield await World(pool, side, settings).begin()
-    side.terminate()
+    return await world_with()

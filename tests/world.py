@@ -120,18 +120,18 @@ class World:
             row = dict(action) if isinstance(action, Mapping) else _row(action)
             branch = row.pop("branch", None)
             fallback = row.pop("fallback", None)
-            if branch is not None and branch not in branches:
-                branches[branch] = await self._add(
+            for named in _branches_named(row["action_config"], branch) - set(branches):
+                branches[named] = await self._add(
                     "workflow_branches",
                     account_id=self.account_id,
                     workflow_id=workflow_id,
-                    name=branch,
+                    name=named,
                 )
             position = positions.get(branch, 0)
             positions[branch] = position + 1
             row.setdefault("key", f"{row['action_type']}_{number}")
             row["action_config"] = {
-                key: branches[value.removeprefix("branch:")]
+                key: str(branches[value.removeprefix("branch:")])
                 if isinstance(value, str) and value.startswith("branch:")
                 else value
                 for key, value in row["action_config"].items()
@@ -236,6 +236,12 @@ class World:
     async def ring(self, bells: Bells) -> None:
         """Ring, as the API does."""
         await self.worker.bell.ring(bells)
+
+
+def _branches_named(config: Mapping[str, Any], branch: str | None) -> set[str]:
+    values = [value for value in config.values() if isinstance(value, str)]
+    named = {value.removeprefix("branch:") for value in values if value.startswith("branch:")}
+    return named | ({branch} if branch is not None else set())
 
 
 def _row(action: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:

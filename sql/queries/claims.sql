@@ -1,7 +1,8 @@
 -- name: claim_steps
 -- Claim up to $2 ready steps of family $1, a fair share from each open lane, higher priority and
 -- older first within a lane. $3: begin behind this lane, so that many lanes take turns; $4: how
--- many lanes to look at. Locks the rows until the transaction ends.
+-- many lanes to look at; next_lane: where the next claim begins. Locks the rows until the
+-- transaction ends.
 WITH RECURSIVE busy_lanes AS (
     -- A loose index scan: one probe of action_executions_ready per lane that has ready steps,
     -- however many stand in it.
@@ -33,7 +34,12 @@ open_lanes AS MATERIALIZED (
     ORDER BY l.id
     LIMIT $2
 )
-SELECT s.*
+SELECT s.*,
+    CASE
+        WHEN (SELECT count(*) FROM open_lanes) >= $2 THEN (SELECT max(id) FROM open_lanes)
+        WHEN (SELECT count(*) FROM busy_lanes) >= $4 THEN (SELECT max(lane_id) FROM busy_lanes)
+        ELSE 0
+    END AS next_lane
 FROM open_lanes o
 CROSS JOIN LATERAL (
     SELECT r.id, r.lane_id, r.workflow_execution_id, r.action_id, r.contact_id, r.phase, r.status,
@@ -125,6 +131,32 @@ DELETE FROM workflow_action_attempts WHERE step_id = $1 AND attempt = $2 AND out
 INSERT INTO batches_in_hand (worker_id, step_ids, taken_at)
 VALUES ($1, $2::uuid[], current_instant())
 RETURNING id;
+
+-- name: isolate_suspects
+-- Of steps that this transaction has just locked: mark those that stand in somebody's hand. A
+-- batch that lives holds the locks of its steps, so theirs has died, be it a moment ago.
+UPDATE workflow_action_executions s
+SET hold = 'isolated'
+WHERE s.id IN (
+    SELECT claimed.id
+    FROM batches_in_hand h
+    CROSS JOIN LATERAL unnest(h.step_ids) AS held (id)
+    JOIN unnest($1::uuid[]) AS claimed (id) ON claimed.id = held.id
+)
+RETURNING s.id;
+
+-- name: drop_hands
+-- Leave hands that this worker does not have (any more) to the sweep: nobody has them. $2: those
+-- that it has.
+UPDATE batches_in_hand h
+SET worker_id = '00000000-0000-0000-0000-000000000000'
+WHERE h.worker_id = $1 AND h.id <> ALL ($2::bigint[]);
+
+-- name: drop_alone
+-- The same for steps that were performed alone.
+UPDATE workflow_action_executions s
+SET worker_id = '00000000-0000-0000-0000-000000000000'
+WHERE s.worker_id = $1 AND s.status = 'running' AND s.id <> ALL ($2::uuid[]);
 
 -- name: put_down
 -- The work's own commit: nothing of it is in hand any more.

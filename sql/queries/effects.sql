@@ -1,5 +1,6 @@
 -- name: lock_ready_effects
--- Lock up to $2 ready effects of family $1, a fair share from each open lane, like claim_steps.
+-- Lock up to $2 ready effects of family $1, a fair share from each open lane, like claim_steps,
+-- but never more than $2: shares are rounded down, what is left is claimed by the next round.
 WITH RECURSIVE busy_lanes AS (
     (
         SELECT f.lane_id, 1 AS visited
@@ -29,17 +30,22 @@ open_lanes AS MATERIALIZED (
     ORDER BY l.id
     LIMIT $2
 )
-SELECT r.id, r.lane_id, r.integration_id
+SELECT r.id, r.lane_id, r.integration_id,
+    CASE
+        WHEN (SELECT count(*) FROM open_lanes) >= $2 THEN (SELECT max(id) FROM open_lanes)
+        WHEN (SELECT count(*) FROM busy_lanes) >= $4 THEN (SELECT max(lane_id) FROM busy_lanes)
+        ELSE 0
+    END AS next_lane
 FROM open_lanes o
 CROSS JOIN LATERAL (
     SELECT f.id, f.lane_id, f.integration_id
     FROM effects f
     WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id = o.id
     ORDER BY f.priority DESC, f.id
-    LIMIT (SELECT ceil($2::numeric / greatest(count(*), 1))::bigint FROM open_lanes)
+    -- open_lanes has at most $2 rows, so that this is at least 1.
+    LIMIT (SELECT $2 / greatest(count(*), 1) FROM open_lanes)
     FOR NO KEY UPDATE SKIP LOCKED
-) r
-LIMIT $2;
+) r;
 
 -- name: effect_lanes_seen
 -- How many lanes such a claim looked at, and the last of them.
@@ -89,12 +95,23 @@ UPDATE circuit_breakers SET probe_effect_id = $2 WHERE integration_id = $1 AND s
 SELECT integration_id, granted, reason, next_at FROM take_tokens($1::uuid[], $2::integer[], $3);
 
 -- name: claim_effects
--- Claim locked effects: from here on they are in this worker's hand, under a new attempt.
+-- Claim locked effects: from here on they are in this worker's hand, under a new attempt. None
+-- for a worker whose lease has run out: it could not dispatch them, only have them lost.
 UPDATE effects f
 SET status = 'claimed', worker_id = $2, attempt = f.attempt + 1
 WHERE f.id = ANY ($1::uuid[])
+  AND EXISTS (SELECT FROM workers k WHERE k.id = $2 AND k.lease_expires_at > $3)
 RETURNING f.id, f.account_id, f.kind, f.attempt, f.idempotency_key, f.request, f.contact_id,
     f.integration_id, f.workflow_id, f.channel, f.address, f.retries;
+
+-- name: let_go_of_effects
+-- Make effects of family $2 ready again that the database says this worker has in hand, other
+-- than those in $3, which it has: they have never been on the wire under this attempt.
+UPDATE effects f
+SET status = 'pending', worker_id = NULL, dispatched_at = NULL
+WHERE f.worker_id = $1 AND f.family = $2 AND f.status IN ('claimed', 'dispatched')
+  AND f.id <> ALL ($3::uuid[])
+RETURNING f.id;
 
 -- name: know_addresses
 -- Make the rows that an opt-out and a dispatch both lock.
