@@ -26,7 +26,9 @@ from runtime.effect_claims import EffectClaims
 from runtime.effect_recording import Ended, record
 from runtime.failures import Failure, Kind
 from runtime.registry import EffectType
+from sql import load
 
+queries = load("effects")
 log = structlog.get_logger(__name__)
 
 GROUP: Final = 50
@@ -60,6 +62,10 @@ class EffectPool:
         self._rung = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._claiming = asyncio.Lock()
+        self._recording = asyncio.Lock()
+        self._in_hand: set[tuple[UUID, int]] = set()
+        self._lost_track = False
+        self._is_stopping = False
 
     @property
     def in_flight(self) -> int:
@@ -76,6 +82,10 @@ class EffectPool:
             yield
             await self.drain()
 
+    def stop(self) -> None:
+        """Claim no further effects."""
+        self._is_stopping = True
+
     async def answer(self) -> int:
         """Answer a ticket: claim, dispatch and send until nothing is ready or no slot is free.
 
@@ -83,16 +93,38 @@ class EffectPool:
         effects that found no slot are claimed as slots become free.
         """
         sent = 0
-        while not self._claiming.locked():
+        while not (self._claiming.locked() or self._is_stopping):
             async with self._claiming:
-                claimed, bells = await self._claims.claim(self.family, self._free())
-                sent += len(claimed)
-                await self._bell.ring(bells)
-                for start in range(0, len(claimed), GROUP):
-                    await self._send_group(claimed[start : start + GROUP])
+                try:
+                    claimed = await self._claim_and_send()
+                except BaseException:
+                    self._lost_track = True
+                    raise
+            sent += claimed
             if not claimed:
                 break
         return sent
+
+    async def _claim_and_send(self) -> int:
+        claimed, bells = await self._claims.claim(self.family, self._free())
+        await self._bell.ring(bells)
+        for start in range(0, len(claimed), GROUP):
+            await self._send_group(claimed[start : start + GROUP])
+        return len(claimed)
+
+    async def let_go_of_what_was_lost(self) -> None:
+        """Make ready again what the database has in this worker's hand and the worker has not.
+
+        A connection lost between claim and wire leaves such effects, a lease that ran out for a
+        moment too; the worker lives on, so that its lease would cover them for ever.
+        """
+        if not self._lost_track:
+            return
+        async with self._claiming:
+            arguments = self._worker_id, self.family, [effect_id for effect_id, _ in self._in_hand]
+            await self._pool.execute(queries.let_go_of_effects, *arguments)
+            self._lost_track = False
+        await self._bell.ring_families([self.family])
 
     def _free(self) -> int:
         return self._slots - len(self._in_flight)
@@ -101,11 +133,13 @@ class EffectPool:
         async with self._pool.acquire() as db:
             going, bells = await dispatch(db, group, self._worker_id)
             now = await current_instant(db)
-        await self._bell.ring(bells)
         for effect in going:
+            self._in_hand.add((effect.id, effect.attempt))
             task = asyncio.create_task(self._send(effect, now), name=f"effect {effect.id}")
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
+        self._lost_track = self._lost_track or len(going) < len(group)
+        await self._bell.ring(bells)
 
     async def _send(self, effect: Effect, started_at: datetime) -> None:
         began = time.monotonic()
@@ -117,20 +151,22 @@ class EffectPool:
         """Record results as they come, for ever; one transaction for all that came meanwhile."""
         while True:
             ended = [await self._ended.get()]
-            try:
-                await asyncio.sleep(RECORD_PAUSE)
-                while len(ended) < RECORD_AT_ONCE and not self._ended.empty():
-                    ended.append(self._ended.get_nowait())
-                await self._record(ended)
-            except BaseException:
-                # The database is away, or the worker stops: what was answered is not forgotten.
-                for one in ended:
-                    self._ended.put_nowait(one)
-                raise
+            async with self._recording:
+                try:
+                    await asyncio.sleep(RECORD_PAUSE)
+                    while len(ended) < RECORD_AT_ONCE and not self._ended.empty():
+                        ended.append(self._ended.get_nowait())
+                    await self._record(ended)
+                except BaseException:
+                    # The database is away, or the worker stops: no answer is forgotten.
+                    for one in ended:
+                        self._ended.put_nowait(one)
+                    raise
 
     async def _record(self, ended: Sequence[Ended]) -> None:
         async with self._pool.acquire() as db:
             bells = await record(db, ended, self._worker_id)
+        self._in_hand -= {(one.effect.id, one.effect.attempt) for one in ended}
         bells.families.add(self.family)  # slots are free again
         await self._bell.ring(bells)
 
@@ -138,9 +174,10 @@ class EffectPool:
         """Wait for what is in flight, and record it."""
         while self._in_flight:
             await asyncio.gather(*self._in_flight, return_exceptions=True)
-        ended = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
-        if ended:
-            await self._record(ended)
+        async with self._recording:  # the recorder may have some of them in hand
+            ended = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
+            if ended:
+                await self._record(ended)
 
 
 async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:

@@ -19,14 +19,21 @@ class StepPool:
         self._bell = bell
         self._free = actors
         self._rung_again = False
+        self._is_stopping = False
 
     @property
     def busy(self) -> bool:
         """Whether every actor has a batch in hand."""
         return self._free == 0
 
+    def stop(self) -> None:
+        """Begin no further batch."""
+        self._is_stopping = True
+
     async def answer(self) -> int:
         """Answer a ticket: perform batches until nothing is ready; gives the number of steps."""
+        if self._is_stopping:
+            return 0
         if self._free == 0:
             self._rung_again = True
             return 0
@@ -42,11 +49,11 @@ class StepPool:
             self._rung_again = False
             done = await self._batches.run(self.family)
             steps += done.steps
-            if done.steps >= self._batches.settings.batch_size // 2:
+            if self._is_stopping or done.steps >= self._batches.settings.batch_size // 2:
                 # There may be more: let other actors and workers join.
                 done.bells.families.add(self.family)
             elif done.steps:
                 done.bells.families.discard(self.family)
             await self._bell.ring(done.bells)
-            if done.steps == 0 and not self._rung_again:
+            if self._is_stopping or (done.steps == 0 and not self._rung_again):
                 return steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from runtime import workers
 from runtime.batch import Batches
 from runtime.bell import Bell
-from runtime.database import create_pool, resolve_dsn
+from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
 from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
 from runtime.events import hand_on
@@ -44,6 +44,7 @@ SIDE_CONNECTIONS: Final = 2
 TICKET_POLL_SECONDS: Final = 1.0
 WAKE_POLL_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 20.0
+RETURN_SECONDS: Final = 1.0
 
 
 class Worker:
@@ -66,9 +67,9 @@ class Worker:
         self._side = side
         self._registry = registry
         self._settings = settings
-        batches = Batches(pool, side, self.versions, registry, settings, self.id)
+        self._batches = Batches(pool, side, self.versions, registry, settings, self.id)
         self._steps = {
-            family: StepPool(family, batches, self.bell, settings.actors_of(family))
+            family: StepPool(family, self._batches, self.bell, settings.actors_of(family))
             for family in self.families
         }
         sending = {effect.family for effect in registry.effects.values()}
@@ -142,26 +143,45 @@ class Worker:
         log.info("worker.started", worker_id=str(self.id), families=self.families)
         fenced = asyncio.Event()
         supervisor = Supervisor()
-        async with AsyncExitStack() as stack:
-            for family, effects in self._effects.items():
-                await stack.enter_async_context(effects.open())
-                supervisor.start(f"{family} recorder", effects.record_results)
-            supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
-            supervisor.start("tickets", lambda: self._answer_tickets(dsn))
-            supervisor.start("wake-ups", lambda: self._answer_wakeups(dsn))
-            await _first_of(stop, fenced)
-            await supervisor.stop("tickets", "wake-ups")
-            # The exit stack drains the effects while the heartbeat keeps their lease.
-        await supervisor.stop()
+        try:
+            async with AsyncExitStack() as stack:
+                for family, effects in self._effects.items():
+                    await stack.enter_async_context(effects.open())
+                    supervisor.start(f"{family} recorder", effects.record_results)
+                supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
+                supervisor.start("lost and found", self._look_for_what_was_lost)
+                supervisor.start("tickets", lambda: self._answer_tickets(dsn))
+                supervisor.start("wake-ups", lambda: self._answer_wakeups(dsn))
+                await _first_of(stop, fenced)
+                self._begin_nothing_more()
+                await supervisor.stop("tickets", "wake-ups")
+                # The exit stack drains the effects while the heartbeat keeps their lease.
+        finally:
+            await supervisor.stop()
         await workers.leave(self._pool, self.id)
         log.info("worker.stopped", worker_id=str(self.id), fenced=fenced.is_set())
 
+    def _begin_nothing_more(self) -> None:
+        for steps in self._steps.values():
+            steps.stop()
+        for effects in self._effects.values():
+            effects.stop()
+
     async def _heartbeat(self, fenced: asyncio.Event) -> None:
-        while True:
-            if not await workers.heartbeat(self._pool, self.id, self.lease):
+        while not fenced.is_set():
+            # On the side, where no statement waits for long.
+            if not await workers.heartbeat(self._side, self.id, self.lease):
                 log.warning("worker.fenced", worker_id=str(self.id))
                 fenced.set()
             await asyncio.sleep(self._settings.heartbeat_seconds)
+        await asyncio.Event().wait()  # until this identity is given up
+
+    async def _look_for_what_was_lost(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            await self._batches.drop_what_was_lost()
+            for effects in self._effects.values():
+                await effects.let_go_of_what_was_lost()
 
     async def _answer_tickets(self, dsn: str) -> None:
         places = sum(self._settings.actors_of(family) + 1 for family in self.families) + 1
@@ -217,7 +237,13 @@ async def work(
         ) as side,
     ):
         while not stop.is_set():
-            await Worker(pool, side, registry, settings, families).run(dsn, stop)
+            try:
+                await Worker(pool, side, registry, settings, families).run(dsn, stop)
+            except (*LOST_CONNECTION, asyncpg.InterfaceError) as error:
+                # What it had in hand is found by a sweep, as after any other death.
+                log.warning("worker.lost_database", error=repr(error)[:200])
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), RETURN_SECONDS)
 
 
 def run(settings: Settings, registry: Registry, families: Sequence[str] | None) -> int:

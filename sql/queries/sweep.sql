@@ -3,23 +3,31 @@
 DELETE FROM workers k WHERE k.lease_expires_at <= $1 RETURNING k.id;
 
 -- name: isolate_steps_in_hand
--- Whatever stands in the hands of workers that are no more is claimed alone from now on.
-WITH hands AS (
-    DELETE FROM batches_in_hand h
+-- Whatever stands in the hands of workers that are no more is claimed alone from now on. A hand
+-- of which any step is locked stays until it is not: the dead batch's transaction may still be
+-- open, or a claim is just looking at it.
+WITH suspects AS (
+    SELECT h.id AS hand_id, held.id
+    FROM batches_in_hand h
+    CROSS JOIN LATERAL unnest(h.step_ids) AS held (id)
     WHERE NOT EXISTS (SELECT FROM workers k WHERE k.id = h.worker_id)
-    RETURNING h.step_ids
-),
-suspects AS (
-    SELECT DISTINCT unnest(step_ids) AS id FROM hands
 ),
 free AS (
-    -- What somebody holds by now is in better hands.
     SELECT s.id
     FROM workflow_action_executions s
-    JOIN suspects u ON u.id = s.id
-    WHERE s.status = 'pending' AND s.hold IS NULL
+    WHERE s.id IN (SELECT id FROM suspects) AND s.status = 'pending' AND s.hold IS NULL
     ORDER BY s.id
-    FOR NO KEY UPDATE OF s SKIP LOCKED
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+locked AS (
+    SELECT u.hand_id
+    FROM suspects u
+    JOIN workflow_action_executions s ON s.id = u.id
+    WHERE s.status = 'pending' AND s.hold IS NULL AND s.id NOT IN (SELECT id FROM free)
+),
+emptied AS (
+    DELETE FROM batches_in_hand h
+    WHERE h.id IN (SELECT hand_id FROM suspects) AND h.id NOT IN (SELECT hand_id FROM locked)
 )
 UPDATE workflow_action_executions s
 SET hold = 'isolated'
