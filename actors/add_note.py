@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from actors.fields import Config, RequiredMergeText
 from actors.rendered import each, text_of
+from runtime.ids import new_id
 from runtime.outcomes import Done, Outcome, Skipped
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -58,7 +57,7 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 def _note(item: Item) -> _Note | Skipped:
     content = text_of(item.values["content"], "content", LONGEST_NOTE)
-    return _Note(uuid7(), item, content) if content else Skipped("empty_note")
+    return _Note(new_id(), item, content) if content else Skipped("empty_note")
 
 
 def _context(item: Item) -> dict[str, str]:

@@ -16,13 +16,13 @@ from uuid import UUID
 
 import asyncpg
 from pydantic import model_validator
-from uuid_utils.compat import uuid7
 
 from actors.fields import Config, incomplete
 from runtime import executions
 from runtime.definitions import CompiledVersion
 from runtime.executions import Enrolment, Entry
 from runtime.failures import Failure, Kind
+from runtime.ids import new_id
 from runtime.outcomes import Done, Failed, Outcome, Skipped
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -163,7 +163,7 @@ async def _enrol(
     assert campaign.version is not None
     entry = Entry(
         # Of a key of this call's own no contact has a live run yet.
-        entry_key=f"campaign:{uuid7()}" if start.may_repeat else "",
+        entry_key=f"campaign:{new_id()}" if start.may_repeat else "",
         priority=start.priority,
         context={"campaign_id": str(start.campaign_id), "campaign_name": campaign.row["name"]},
         event_depth=start.event_depth,
@@ -183,7 +183,7 @@ async def _write_down(
     """Write the enrolments of new runs; gives their ids by contact."""
     rows = [
         (
-            uuid7(),
+            new_id(),
             i.account_id,
             _config(i).campaign_id,
             i.contact_id,

@@ -17,8 +17,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 from zlib import crc32
 
-from uuid_utils.compat import uuid7
-
+from runtime.ids import new_id
 from runtime.stage import Contact, Item, Stage
 from sql import load
 
@@ -44,7 +43,7 @@ class Draft:
     handling: Handling
     columns: dict[str, str]
     custom_fields: dict[str, Any]
-    contact_id: UUID = field(default_factory=uuid7)
+    contact_id: UUID = field(default_factory=new_id)
     is_created: bool = False
     is_duplicate: bool = False
 
@@ -77,7 +76,7 @@ async def find_or_create(stage: Stage, drafts: Sequence[Draft]) -> None:
 def _match(draft: Draft, owners: dict[Key, UUID]) -> None:
     found = next((owners[key] for key in draft.keys if key in owners), None)
     draft.is_created = found is None or draft.handling == "create_duplicate"
-    draft.contact_id = uuid7() if draft.is_created or found is None else found
+    draft.contact_id = new_id() if draft.is_created or found is None else found
     # One whose e-mail is nobody's owns it, and is no duplicate in the sense of the unique index.
     has_own_email = "email" in draft.columns and draft.keys[0] not in owners
     draft.is_duplicate = found is not None and draft.is_created and not has_own_email

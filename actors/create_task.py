@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
-from uuid_utils.compat import uuid7
 
 from actors.fields import Config, MergeText, RequiredMergeText, incomplete
 from actors.references import MergeId, find_users, id_of
 from actors.rendered import UnusableError, each, text_of
+from runtime.ids import new_id
 from runtime.outcomes import Done, Failed, Outcome
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -103,7 +103,7 @@ def _task(item: Item, now: datetime) -> _Task:
     description = text_of(values["description"], "description", LONGEST_DESCRIPTION)
     chosen_id = id_of(values["assignee_id"], "assignee_id")
     offset = values["due_date_offset"]
-    return _Task(uuid7(), item, title, description, offset and _due(offset, now), chosen_id)
+    return _Task(new_id(), item, title, description, offset and _due(offset, now), chosen_id)
 
 
 def _due(offset: dict[str, int | None], now: datetime) -> datetime:

@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from runtime.configuration import Fault
 from runtime.database import Connection
 from runtime.definition_checks import Row, faults_of_definition
+from runtime.ids import new_id
 from runtime.lanes import get_or_create_lanes
 from runtime.registry import Registry
 from sql import load
@@ -64,7 +63,7 @@ async def activate(  # noqa: PLR0917 (one call site's natural order)
 
     version = await _unchanged(db, account_id, workflow["active_version_id"], rows)
     if version is None:
-        version_id = uuid7()
+        version_id = new_id()
         version = await db.fetchrow(
             queries.add_version, version_id, account_id, workflow_id, user_id, now
         )

@@ -19,7 +19,7 @@ from runtime.bells import Bells
 from runtime.claims import load_items
 from runtime.claims import queries as claims
 from runtime.clock import current_instant
-from runtime.database import LOST_CONNECTION, Connection
+from runtime.database import LOST_CONNECTION, Connection, is_lost
 from runtime.failures import Failure
 from runtime.lanes import MOST_LANES, Turns, get_or_create_lanes
 from runtime.performing import Rounds, failure_of, is_transient
@@ -110,7 +110,7 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as error:
-                if not rows or db.is_closed():
+                if not rows or is_lost(db):
                     raise
                 bells = await self._do_again(db, [row["id"] for row in rows], error)
         return Done(len(rows), bells)
@@ -145,7 +145,7 @@ class Batches:
         except Exception:
             # The transaction is lost and its deletion with it, but this process lives. Unless the
             # connection is lost too: somebody may have hung until it was ended.
-            if not db.is_closed():
+            if not is_lost(db):
                 await self.side.execute(claims.put_down, hand)
             raise
         finally:
@@ -187,7 +187,7 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as again:
-                if db.is_closed():
+                if is_lost(db):
                     raise
                 if len(part) == 1 and not (is_transient(again) and tries < TRANSIENT_TRIES):
                     bells |= await self._fail_alone(db, part[0], failure_of(again))
@@ -209,7 +209,7 @@ class Batches:
         except LOST_CONNECTION:
             raise
         except Exception:
-            if db.is_closed():
+            if is_lost(db):
                 raise
             # Not even its definition can be read: end it by SQL alone, so that it cannot loop.
             log.exception("step.unreadable", step_id=str(step_id))
@@ -230,7 +230,7 @@ class Batches:
             except LOST_CONNECTION:
                 raise
             except Exception as error:
-                if db.is_closed():
+                if is_lost(db):
                     raise
                 bells = await self._perform_isolated(db, step_id, attempt, failure_of(error))
             finally:

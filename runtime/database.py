@@ -24,11 +24,19 @@ LOST_CONNECTION = (
 """What asyncpg raises when the connection, not the statement, is to blame.
 
 A statement on a connection that is closed already raises InterfaceError, as wrong arguments do:
-ask `is_closed()` to tell them apart.
+`is_lost` tells them apart.
 """
 
 OLDEST_SERVER = 16
 _JSONB_VERSION = b"\x01"  # what PostgreSQL's binary format of jsonb begins with
+
+
+def is_lost(connection: Connection) -> bool:
+    """Whether nothing can be said on this connection any more."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True  # its pool has taken it back, dead
 
 
 class DatabaseError(Exception):
@@ -129,7 +137,7 @@ def _encode_json(value: object) -> bytes:
 
 
 def _encode_jsonb(value: object) -> bytes:
-    return _JSONB_VERSION + _encode_json(value)
+    return _JSONB_VERSION + orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
 
 
 def _decode_jsonb(data: bytes) -> Any:

@@ -13,10 +13,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
-
 from runtime.database import Connection
 from runtime.definitions import CompiledVersion
+from runtime.ids import new_id
 from sql import load
 
 queries = load("executions")
@@ -86,8 +85,8 @@ async def enrol(
         version.workflow_id,
         version.id,
         distinct,
-        [uuid7() for _ in distinct],
-        [uuid7() for _ in distinct],
+        [new_id() for _ in distinct],
+        [new_id() for _ in distinct],
         entry.entry_key,
         entry.priority,
         [dict(c.context) for c in causes] if causes else [dict(entry.context)],

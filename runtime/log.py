@@ -33,7 +33,12 @@ def configure(settings: Settings) -> None:
     if settings.log_format == "json":
         final = [structlog.processors.format_exc_info, _render_json]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Not the default formatter: it shows local variables, with people's data and passwords in
+        # them, and takes seconds for one traceback.
+        plain = structlog.dev.plain_traceback
+        final = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        ]
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -9,6 +9,8 @@ MAX_ROUNDS, so that a long chain does not hold its contacts for too long.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,11 +20,11 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from uuid_utils.compat import uuid7
 
 from runtime import states
-from runtime.database import LOST_CONNECTION
+from runtime.database import LOST_CONNECTION, is_lost
 from runtime.failures import Failure, Kind, backoff
+from runtime.ids import new_id
 from runtime.outcomes import Dispatch, Done, EffectRequest, Failed, Outcome, Skipped, Sleep, Wait
 from runtime.records import Ended, NewEffect, Record
 from runtime.registry import Performance
@@ -35,6 +37,7 @@ queries = load("performing")
 log = structlog.get_logger(__name__)
 
 MAX_ROUNDS: Final = 16
+LONGEST_RENDERING: Final = 0.02  # seconds, before the loop goes on
 # What the sweep writes on a step that it gives up.
 WORKER_LOST: Final = "worker_lost"
 
@@ -74,7 +77,7 @@ class Rounds:
             # Only a resumption or a settling can come back here: nothing new is fused.
             contended, self._frontier = self._frontier, []
         for item, request in self.stage.notices:
-            self.effects.append(NewEffect(uuid7(), item, replace(request, gates_step=False)))
+            self.effects.append(NewEffect(new_id(), item, replace(request, gates_step=False)))
         if self.stage.cancelled:
             self._drop_cancelled()
 
@@ -102,7 +105,7 @@ class Rounds:
             self._take(item, Failed(failure, is_final=True))
 
     def _add(self, record: Record) -> None:
-        record.finished_at = self.stage.instant()
+        record.finished_at = self.stage.at
         self.records.append(record)
 
     async def _perform_groups(self, items: Sequence[Item]) -> None:
@@ -117,10 +120,8 @@ class Rounds:
             await self._look_for_events()
 
     async def _perform(self, phase: str, items: Sequence[Item]) -> None:
-        begun_at = self.stage.instant()
-        for item in items:
-            item.begun_at = item.begun_at or begun_at
-        able = [item for item in items if self._prepare(item)]
+        self.stage.at = self.stage.instant()
+        able = await self._prepare_all(items)
         if not able:
             return
         performance = _performance_of(able[0], phase)
@@ -129,6 +130,7 @@ class Rounds:
             if self._careful
             else await performance(self.stage, able)
         )
+        self.stage.at = self.stage.instant()
         for item, outcome in zip(able, outcomes, strict=True):
             self._take(item, outcome)
 
@@ -140,10 +142,26 @@ class Rounds:
         except LOST_CONNECTION:
             raise
         except Exception as error:
-            if is_transient(error) or self.stage.db.is_closed():
+            if is_transient(error) or is_lost(self.stage.db):
                 raise
             log.exception("step.crashed", step_id=str(items[0].step_id))
             return [Failed(failure_of(error))]
+
+    async def _prepare_all(self, items: Sequence[Item]) -> list[Item]:
+        """Prepare items and give those to perform; lets the loop go on now and then.
+
+        One rendering is bounded, but a batch may hold 500 of a hostile workflow.
+        """
+        able = []
+        began = time.monotonic()
+        for item in items:
+            item.begun_at = item.begun_at or self.stage.at
+            if self._prepare(item):
+                able.append(item)
+            if time.monotonic() - began > LONGEST_RENDERING:
+                await asyncio.sleep(0)
+                began = time.monotonic()
+        return able
 
     def _prepare(self, item: Item) -> bool:
         """Render the item's config; False when the item has ended without being performed."""
@@ -203,7 +221,7 @@ class Rounds:
         self._add(record)
 
     def _dispatch(self, item: Item, effects: Sequence[EffectRequest], data: dict[str, Any]) -> None:
-        self.effects += [NewEffect(uuid7(), item, effect) for effect in effects]
+        self.effects += [NewEffect(new_id(), item, effect) for effect in effects]
         if not any(effect.gates_step for effect in effects):
             item.effects = ()
             self._again(item, "settle", data)
@@ -307,7 +325,7 @@ def _waiting(item: Item, wait: Wait) -> Record:
 
 def _following(item: Item, action_id: UUID, return_to: UUID | None) -> Item:
     return Item(
-        step_id=uuid7(),
+        step_id=new_id(),
         execution_id=item.execution_id,
         version=item.version,
         action=item.version.actions[action_id],

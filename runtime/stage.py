@@ -79,6 +79,13 @@ class Item:
     """When its performance began in this batch; None: not yet."""
     status: Status | None = "pending"
     """The status that its row stands in; None for a fused step, which has no row yet."""
+    account_id: UUID = field(init=False)
+    contact_id: UUID = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep at hand what performances ask for again and again."""
+        self.account_id = self.version.account.id
+        self.contact_id = self.contact["id"]
 
     @property
     def account(self) -> Account:
@@ -86,20 +93,9 @@ class Item:
         return self.version.account
 
     @property
-    def account_id(self) -> UUID:
-        """The id of the account that this step belongs to."""
-        return self.version.account.id
-
-    @property
     def workflow_id(self) -> UUID:
         """The workflow whose version this step runs."""
         return self.version.workflow_id
-
-    @property
-    def contact_id(self) -> UUID:
-        """The contact that this step is about."""
-        contact_id: UUID = self.contact["id"]
-        return contact_id
 
     @property
     def config(self) -> BaseModel:
@@ -162,6 +158,13 @@ class Stage:
     """Families that have new ready work beyond the batch's own steps; rung after the commit."""
     _began: float = field(default_factory=time.monotonic)
 
+    at: datetime = field(init=False)
+    """When what is being performed began; events are stamped with it."""
+
+    def __post_init__(self) -> None:
+        """Begin at `now`."""
+        self.at = self.now
+
     def instant(self) -> datetime:
         """Give the clock's instant at this moment; `now` is the one at which the batch began."""
         return self.now + timedelta(seconds=time.monotonic() - self._began)
@@ -188,7 +191,7 @@ class Stage:
                 action_id=item.action.id,
                 execution_id=item.execution_id,
                 event_depth=item.event_depth + 1,
-                occurred_at=self.instant(),
+                occurred_at=self.at,
             )
         )
 

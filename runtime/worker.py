@@ -16,7 +16,6 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from uuid_utils.compat import uuid7
 
 from runtime import workers
 from runtime.batch import Batches
@@ -26,6 +25,7 @@ from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
 from runtime.events import hand_on
 from runtime.housekeeping import keep_house
+from runtime.ids import new_id
 from runtime.log import configure
 from runtime.registry import Registry
 from runtime.settings import Settings
@@ -58,7 +58,7 @@ class Worker:
         settings: Settings,
         families: Sequence[str] | None = None,
     ) -> None:
-        self.id: UUID = uuid7()
+        self.id: UUID = new_id()
         self.families = tuple(families or registry.families())
         self.versions = Versions(side, registry)
         self.bell = Bell(side, timedelta(milliseconds=settings.wake_bucket_ms))

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import asyncpg
 from aiohttp import web
-from uuid_utils.compat import uuid7
 
 from api import action_configs, chains, workflows
 from api.access import Permission
@@ -17,6 +16,7 @@ from api.calls import Call, Route
 from api.chains import Row
 from api.drafts import Draft, open_draft
 from api.problems import conflict, not_found
+from runtime.ids import new_id
 from runtime.registry import Registry
 from sql import load
 
@@ -52,7 +52,7 @@ async def _insert(call: Call, draft: Draft, new: NewAction, config: dict[str, An
     draft.check_room()
     draft.check_fallback(new.fallback_action_id)
     await draft.check_branch(new.branch_id)
-    id_ = uuid7()
+    id_ = new_id()
     orders = chains.place(
         draft.orders,
         id_,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import web
-from uuid_utils.compat import uuid7
 
 from api import workflows
 from api.access import Permission
@@ -13,6 +12,7 @@ from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
 from api.fields import Name
+from runtime.ids import new_id
 from sql import load
 
 queries = load("api_workflows")
@@ -30,7 +30,7 @@ async def create(call: Call) -> web.Response:
     async with call.transaction() as db:
         lock = await workflows.lock_to_edit(call, db, workflow_id)
         row = await db.fetchrow(
-            queries.add_branch, uuid7(), call.account_id, workflow_id, new.name, lock["now"]
+            queries.add_branch, new_id(), call.account_id, workflow_id, new.name, lock["now"]
         )
         assert row is not None
         await call.record(db, "branch.created", ("branch", row["id"]), None, dict(row))

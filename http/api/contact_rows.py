@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 from pydantic import Field
-from uuid_utils.compat import uuid7
 
 from actors.contact_changes import columns_of
 from actors.custom_fields import CustomField, CustomFields, custom_field, to_field
@@ -19,6 +18,7 @@ from api.bodies import Body
 from api.fields import Object
 from runtime.configuration import MOST_FAULTS, Fault, path_of
 from runtime.database import Connection
+from runtime.ids import new_id
 from sql import load
 
 queries = load("api_contacts")
@@ -88,7 +88,7 @@ def rows_of(
 def _row(
     contact: NewContact, rules: Rules, place: tuple[str | int, ...]
 ) -> tuple[Row, list[Fault]]:
-    row: Row = {"id": uuid7(), "owner_id": contact.owner_id, "custom_fields": {}}
+    row: Row = {"id": new_id(), "owner_id": contact.owner_id, "custom_fields": {}}
     faults = []
     for name in _TEXTS:
         try:

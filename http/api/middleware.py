@@ -9,11 +9,11 @@ import asyncpg
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from uuid_utils.compat import uuid7
 
 from api.problems import Problem
 from runtime import log
 from runtime.database import LOST_CONNECTION
+from runtime.ids import new_id
 
 logger = log.get(__name__)
 
@@ -36,7 +36,7 @@ _CODES: Final = {404: "route_not_found", 405: "method_not_allowed", 413: "body_t
 async def identify_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request an id (the client's, if it sent a sane one): in the answer and in logs."""
     given = request.headers.get("X-Request-Id", "")
-    request_id = given if _GIVEN_ID.fullmatch(given) else uuid7().hex
+    request_id = given if _GIVEN_ID.fullmatch(given) else new_id().hex
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
             response = await handler(request)

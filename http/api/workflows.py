@@ -8,7 +8,6 @@ from uuid import UUID
 import asyncpg
 from aiohttp import web
 from pydantic import Field, StringConstraints
-from uuid_utils.compat import uuid7
 
 from api.access import Permission
 from api.answers import answer
@@ -19,6 +18,7 @@ from api.parameters import Page, page_of
 from api.problems import Problem, conflict, not_found
 from runtime import activation, clock
 from runtime.database import Connection
+from runtime.ids import new_id
 from sql import load
 
 queries = load("api_workflows")
@@ -68,7 +68,7 @@ async def create(call: Call) -> web.Response:
         shown = show(
             await db.fetchrow(
                 queries.add_workflow,
-                uuid7(),
+                new_id(),
                 call.account_id,
                 new.name,
                 trigger,

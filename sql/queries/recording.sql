@@ -1,5 +1,21 @@
+-- name: complete_steps
+-- Record that claimed steps are completed: by far the most, so that they travel light.
+UPDATE workflow_action_executions s
+SET status = 'completed',
+    started_at = coalesce(s.started_at, r.started_at),
+    completed_at = r.completed_at,
+    result_data = r.result_data,
+    attempt = r.attempt,
+    error_code = NULL,
+    error_message = NULL,
+    hold = NULL,
+    worker_id = NULL
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::jsonb[], $5::integer[])
+    AS r (id, started_at, completed_at, result_data, attempt)
+WHERE s.id = r.id;
+
 -- name: update_steps
--- Record how claimed steps leave their batch.
+-- Record how other claimed steps leave their batch.
 UPDATE workflow_action_executions s
 SET status = r.status,
     started_at = coalesce(s.started_at, r.started_at),
