@@ -189,10 +189,11 @@ class Batches:
             except Exception as again:
                 if is_lost(db):
                     raise
-                if len(part) == 1 and not (is_transient(again) and tries < TRANSIENT_TRIES):
-                    bells |= await self._fail_alone(db, part[0], failure_of(again))
-                else:
+                if len(part) > 1 or (is_transient(again) and tries < TRANSIENT_TRIES):
                     parts += _smaller(part, again, tries=tries + 1)
+                elif not is_transient(again):
+                    bells |= await self._fail_alone(db, part[0], failure_of(again))
+                # What deadlocks time after time stays ready: the next claim tries it again.
         return bells
 
     async def _fail_alone(self, db: Connection, step_id: UUID, failure: Failure) -> Bells:
@@ -208,13 +209,20 @@ class Batches:
                 return await self._record(stage, rounds)
         except LOST_CONNECTION:
             raise
-        except Exception:
+        except Exception as error:
             if is_lost(db):
                 raise
-            # Not even its definition can be read: end it by SQL alone, so that it cannot loop.
-            log.exception("step.unreadable", step_id=str(step_id))
-            await db.execute(queries.fail_outright, step_id, failure.code, failure.message)
+            if not is_transient(error):
+                await self._fail_outright(db, step_id, failure, error)
             return Bells()
+
+    async def _fail_outright(
+        self, db: Connection, step_id: UUID, failure: Failure, error: Exception
+    ) -> None:
+        """End a step by SQL alone, since not even its definition can be read: it must not loop."""
+        log.error("step.unreadable", step_id=str(step_id), exc_info=error)
+        kind, code, message = failure.kind.value, failure.code, failure.message
+        await db.execute(queries.fail_outright, step_id, kind, code, message, self.worker_id)
 
     async def _run_isolated(self, family: str) -> Done:
         """Perform one step that was in hand when a worker died; its attempt is committed first."""
@@ -226,25 +234,40 @@ class Batches:
             step_id, attempt = begun["step_id"], begun["attempt"]
             self._alone.add(step_id)
             try:
-                bells = await self._perform_isolated(db, step_id, attempt, None)
+                bells = await self._try_isolated(db, step_id, attempt)
+            finally:
+                self._alone.discard(step_id)
+        return Done(1, bells)
+
+    async def _try_isolated(self, db: Connection, step_id: UUID, attempt: int) -> Bells:
+        """Perform a step that was claimed alone, or fail it; what deadlocks stays ready."""
+        failure: Failure | None = None
+        for _ in range(TRANSIENT_TRIES):
+            try:
+                return await self._perform_isolated(db, step_id, attempt, failure)
             except LOST_CONNECTION:
                 raise
             except Exception as error:
                 if is_lost(db):
                     raise
-                bells = await self._perform_isolated(db, step_id, attempt, failure_of(error))
-            finally:
-                self._alone.discard(step_id)
-        return Done(1, bells)
+                if failure is not None and not is_transient(error):
+                    await self._fail_outright(db, step_id, failure, error)
+                    return Bells()
+                failure = failure if is_transient(error) else failure_of(error)
+        async with db.transaction():
+            await db.execute(claims.forget_begun_attempt, step_id, attempt)
+            await db.execute(queries.put_back, step_id, attempt, self.worker_id)
+        return Bells()
 
     async def _perform_isolated(
         self, db: Connection, step_id: UUID, attempt: int, failure: Failure | None
     ) -> Bells:
         async with db.transaction():
             rows = await db.fetch(claims.take_isolated_step, step_id, attempt, self.worker_id)
+            # If it was cancelled meanwhile, it was never performed.
+            await db.execute(claims.forget_begun_attempt, step_id, attempt)
             if not rows:
                 return Bells()
-            await db.execute(claims.forget_begun_attempt, step_id, attempt)
             items, records = await load_items(db, self.versions, rows)
             stage = await self._stage(db)
             rounds = self._rounds(stage, careful=True)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 import actors
 from runtime import embedded_postgres
@@ -28,6 +29,8 @@ from tests.world import World
 def pytest_configure() -> None:
     # By default SIGTERM would end us without taking down fixtures, and leave servers behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ SELECT r.id, r.lane_id, r.workflow_execution_id, r.action_id, r.contact_id, r.ph
     r.return_action_id, r.error_code, r.started_at
 FROM workflow_action_executions r
 WHERE r.id = $1 AND r.attempt = $2 AND r.status = 'running' AND r.worker_id = $3
-FOR NO KEY UPDATE SKIP LOCKED;
+FOR NO KEY UPDATE;
 
 -- name: forget_begun_attempt
 -- Drop the row of the attempt that began, for the one that says how it ended.
