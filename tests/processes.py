@@ -152,7 +152,7 @@ class Crew:
         return len(dead)
 
     def end(self) -> None:
-        """Kill what still lives, stopped ones too; pytest shows their ends' logs of a failed test."""
+        """Kill what still lives, stopped ones too; show the ends of the logs if the test failed."""
         for worker in self.workers:
             worker.kill()
         for log in sorted(self.folder.glob("worker-*.log")):

@@ -343,6 +343,11 @@ async def test_a_worker_frozen_inside_a_batch_loses_its_transaction_and_works_on
     await frozen.stopped()
     other = crew.start()
     await all_ended(world, 20)
+
+    async def is_buried() -> bool:
+        return not await identities(world, frozen.pid)
+
+    await until(is_buried, "the frozen worker's lease runs out")
     frozen.send(signal.SIGCONT)
 
     async def reborn() -> bool:
