@@ -8,11 +8,11 @@ from typing import Final
 
 from bench._world import World
 from runtime.activation import pause
-from runtime.batch import MOST_LANES
 from runtime.claims import queries as claims
 from runtime.clock import current_instant
 from runtime.definitions import CompiledVersion
 from runtime.executions import Entry, enrol
+from runtime.lanes import MOST_LANES
 
 READY: Final = 100
 _TIMES: Final = 50

@@ -25,7 +25,8 @@ class Report:
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show a table; all columns but the first are right-aligned, numbers have separators."""
-        table = Table(title=title, title_justify="left")
+        self._console.print(title, style="bold", markup=False)
+        table = Table()
         for number, name in enumerate(head):
             table.add_column(name, justify="right" if number else "left")
         for row in rows:
