@@ -39,7 +39,7 @@ class Answers(Protocol):
 def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
     """Build the app with its tasks; `sweep_seconds` is the pause between safety sweeps."""
     connector = procrastinate.PsycopgConnector(
-        conninfo=dsn, min_size=1, max_size=3, configure=_configure
+        conninfo=dsn, min_size=1, max_size=2, configure=_configure
     )
     app = procrastinate.App(connector=connector)
 
