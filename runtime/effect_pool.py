@@ -19,11 +19,12 @@ import asyncpg
 import structlog
 
 from runtime.bell import Bell
+from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.dispatching import dispatch
 from runtime.effect import Effect, Result
 from runtime.effect_claims import EffectClaims
-from runtime.effect_recording import Ended, record
+from runtime.effect_recording import Ended, record_apart
 from runtime.failures import Failure, Kind
 from runtime.registry import EffectType
 from sql import load
@@ -59,8 +60,7 @@ class EffectPool:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._tools: dict[str, Any] = {}
-        self._rung = asyncio.Event()
-        self._slot_freed = asyncio.Event()
+        self._rung_again = False
         self._claiming = asyncio.Lock()
         self._recording = asyncio.Lock()
         self._in_hand: set[tuple[UUID, int]] = set()
@@ -92,16 +92,20 @@ class EffectPool:
         Gives the number of effects that were dispatched; they go on in the background. Ready
         effects that found no slot are claimed as slots become free.
         """
+        if self._claiming.locked():
+            self._rung_again = True  # whoever is claiming looks once more
+            return 0
         sent = 0
-        while not (self._claiming.locked() or self._is_stopping):
+        while not self._is_stopping:
             async with self._claiming:
+                self._rung_again = False
                 try:
                     claimed = await self._claim_and_send()
                 except BaseException:
                     self._lost_track = True
                     raise
             sent += claimed
-            if not claimed:
+            if not claimed and not self._rung_again:
                 break
         return sent
 
@@ -156,19 +160,20 @@ class EffectPool:
                     await asyncio.sleep(RECORD_PAUSE)
                     while len(ended) < RECORD_AT_ONCE and not self._ended.empty():
                         ended.append(self._ended.get_nowait())
-                    await self._record(ended)
+                    bells = await self._record(ended)
                 except BaseException:
                     # The database is away, or the worker stops: no answer is forgotten.
                     for one in ended:
                         self._ended.put_nowait(one)
                     raise
+                await self._bell.ring(bells)
 
-    async def _record(self, ended: Sequence[Ended]) -> None:
+    async def _record(self, ended: Sequence[Ended]) -> Bells:
         async with self._pool.acquire() as db:
-            bells = await record(db, ended, self._worker_id)
+            bells = await record_apart(db, ended, self._worker_id)
         self._in_hand -= {(one.effect.id, one.effect.attempt) for one in ended}
         bells.families.add(self.family)  # slots are free again
-        await self._bell.ring(bells)
+        return bells
 
     async def drain(self) -> None:
         """Wait for what is in flight, and record it."""
@@ -177,7 +182,7 @@ class EffectPool:
         async with self._recording:  # the recorder may have some of them in hand
             ended = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
             if ended:
-                await self._record(ended)
+                await self._bell.ring(await self._record(ended))
 
 
 async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
+
 from runtime.bells import Bells
 from runtime.clock import current_instant
-from runtime.database import Connection
+from runtime.database import LOST_CONNECTION, Connection, is_lost
 from runtime.dispatching import settle
 from runtime.effect import Effect, Result, Sent
 from runtime.failures import Failure, Kind, backoff
+from runtime.performing import is_transient
 from sql import load
 
 queries = load("effects")
+log = structlog.get_logger(__name__)
 
 # Kinds of failure that speak of the other side's health; a refusal is an answer.
 UNHEALTHY: Final = frozenset({Kind.NETWORK_TIMEOUT, Kind.SERVICE_UNAVAILABLE})
@@ -34,6 +38,47 @@ class Ended:
     started_at: datetime
     finished_at: datetime
     result: Result
+
+
+async def record_apart(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bells:
+    """Record the ends of effects; one that cannot be stored takes no other along.
+
+    Its end is recorded without what the other side said. Raises only when the database is lost;
+    then part of it may have been recorded, and recording it again changes nothing.
+    """
+    bells = Bells()
+    parts = [list(ended)]
+    while parts:
+        part = parts.pop()
+        try:
+            bells |= await record(db, part, worker_id)
+        except LOST_CONNECTION:
+            raise
+        except Exception as error:
+            if is_lost(db):
+                raise
+            log.warning("results.not_recorded", effects=len(part), error=type(error).__name__)
+            parts += _smaller(part, error)
+    return bells
+
+
+def _smaller(part: list[Ended], error: Exception) -> list[list[Ended]]:
+    if is_transient(error):
+        return [part]
+    middle = len(part) // 2
+    if middle:
+        return [part[:middle], part[middle:]]
+    bare = replace(part[0], result=_bare(part[0].result))
+    if bare == part[0]:
+        raise error
+    return [[bare]]
+
+
+def _bare(result: Result) -> Result:
+    what = "what the other side said could not be stored"
+    if isinstance(result, Sent):
+        return Sent({"note": what})
+    return replace(result, code="result_unstorable", message=what)
 
 
 async def record(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bells:
@@ -122,7 +167,9 @@ async def _tell_breakers(db: Connection, ended: Sequence[Ended], now: datetime) 
         change = await db.fetchval(queries.tell_breaker, integration, *results[integration], now)
         if change is not None:
             await db.execute(queries.breaker_event, integration, f"breaker_{change}", now)
-        if change == "closed":
+        if change == "opened":
+            bells.wake_at.add(await db.fetchval(queries.hold_integration, integration))
+        elif change == "closed":
             rows = await db.fetch(queries.release_integration, integration, "breaker_open")
             bells.families |= {row["family"] for row in rows}
     if results:

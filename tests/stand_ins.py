@@ -119,7 +119,7 @@ class Counterpart:
     always: Answer = field(default_factory=answer)
     hanging: set[str] = field(default_factory=set)
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
     when_called: Callable[[], Awaitable[object]] | None = None
     session: aiohttp.ClientSession | None = None
 
@@ -133,11 +133,17 @@ class Counterpart:
         """How often each idempotency key came."""
         return Counter(key for _, key in self.came)
 
+    async def has_come(self, count: int) -> None:
+        """Wait until so many calls have come."""
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: len(self.came) >= count)
+
     async def take_call(self, request: web.Request) -> web.Response:
         """Remember a call and answer it."""
         name = (await request.json())["name"]
         self.came.append((name, request.headers["Idempotency-Key"]))
-        self.arrived.set()
+        async with self._arrival:
+            self._arrival.notify_all()
         if self.when_called is not None:
             await self.when_called()
         if name in self.hanging:

@@ -150,6 +150,8 @@ WITH mine AS (
 decided AS (
     SELECT m.id, m.step_id, m.gates_step,
         CASE
+            -- Dispatched before the cancellation, it would go out once more: a retry.
+            WHEN e.status = 'cancelled' THEN 'cancelled'
             WHEN a.opted_out_at IS NOT NULL THEN 'suppressed'
             WHEN l.is_paused OR e.status = 'paused' THEN 'pending'
             ELSE 'dispatched'
@@ -166,8 +168,8 @@ SET status = d.status,
     hold = d.hold,
     worker_id = CASE WHEN d.status = 'dispatched' THEN f.worker_id END,
     dispatched_at = CASE WHEN d.status = 'dispatched' THEN $4::timestamptz ELSE f.dispatched_at END,
-    completed_at = CASE WHEN d.status = 'suppressed' THEN $4::timestamptz END,
-    error_code = CASE WHEN d.status = 'suppressed' THEN 'opted_out' END
+    completed_at = CASE WHEN d.status IN ('suppressed', 'cancelled') THEN $4::timestamptz END,
+    error_code = CASE d.status WHEN 'suppressed' THEN 'opted_out' WHEN 'cancelled' THEN 'cancelled' END
 FROM decided d
 WHERE f.id = d.id
 RETURNING f.id, f.status, d.step_id, d.gates_step;
@@ -240,9 +242,20 @@ RETURNING s.family;
 -- Tell the breaker of an integration how calls ended.
 SELECT tell_breaker($1, $2::uuid[], $3::uuid[], $4);
 
--- name: lanes_of_integration
--- The lanes that wait for an integration.
-SELECT l.id FROM lanes l WHERE l.integration_id = $1 ORDER BY l.id;
+-- name: hold_integration
+-- Hold the lanes of an integration whose breaker has opened until it lets a probe through; gives
+-- that instant. A hold for another reason stays if it is longer.
+WITH breaker AS (
+    SELECT b.integration_id, b.open_until FROM circuit_breakers b WHERE b.integration_id = $1
+),
+held AS (
+    UPDATE lanes l
+    SET held_until = b.open_until, held_reason = 'breaker_open'
+    FROM breaker b
+    WHERE l.integration_id = b.integration_id
+      AND (l.held_until IS NULL OR l.held_until < b.open_until OR l.held_reason = 'breaker_open')
+)
+SELECT open_until FROM breaker;
 
 -- name: release_integration
 -- Open the lanes of an integration that were held for this reason; gives their families.
