@@ -39,4 +39,6 @@ class CustomCode(Config):
     )
 
 
-ACTION = ActionType(name="custom_code", family="code", config=CustomCode)
+ACTION = ActionType(
+    name="custom_code", family="code", config=CustomCode, verbatim=frozenset({"code"})
+)

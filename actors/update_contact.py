@@ -33,7 +33,7 @@ from actors.custom_fields import (
     to_field,
     to_number,
 )
-from actors.fields import Config, MergeText, MergeValue, PlainText
+from actors.fields import MERGE_FIELDS, Config, MergeValue, PlainText, template
 from actors.references import AccountAndId, User, find_users, id_of
 from actors.rendered import UnusableError, each, is_blank, text_of, zone_of
 from runtime.outcomes import Done, Failed, Outcome
@@ -65,7 +65,11 @@ class FieldUpdate(Config):
     field: Annotated[PlainText, AfterValidator(_field_name)]
     value: MergeValue
     mode: Mode | None = None
-    separator: Annotated[MergeText, Field(max_length=LONGEST_SEPARATOR)] = ", "
+    separator: Annotated[
+        str,
+        Field(max_length=LONGEST_SEPARATOR, json_schema_extra=MERGE_FIELDS),
+        AfterValidator(template),
+    ] = ", "
 
 
 class UpdateContact(Config):

@@ -100,4 +100,9 @@ class WebhookCall(Config):
         return self
 
 
-ACTION = ActionType(name="webhook_call", family="webhook", config=WebhookCall)
+ACTION = ActionType(
+    name="webhook_call",
+    family="webhook",
+    config=WebhookCall,
+    verbatim=frozenset({"auth_config"}),
+)

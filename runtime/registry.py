@@ -45,7 +45,8 @@ class ActionType:
     None: the type is legal, and a workflow that holds it cannot be activated yet.
     `resume` follows a Sleep or a Wait; `settle` follows a Dispatch (the engine has a default).
     `contended`: it locks a row that others queue up at, so it is performed last in a
-    transaction and nothing is fused behind it.
+    transaction and nothing is fused behind it. `verbatim` names the config fields that hold no
+    merge fields, such as code and secrets: they stand in `item.config`, not in `item.values`.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ActionType:
     resume: Performance | None = None
     settle: Performance | None = None
     contended: bool = False
+    verbatim: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

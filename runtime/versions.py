@@ -101,11 +101,12 @@ class Versions:
     ) -> CompiledAction:
         type_ = self._registry.actions[row["action_type"]]
         config = type_.config.model_validate_json(orjson.dumps(row["action_config"]))
+        rendered = config.model_dump(exclude=set(type_.verbatim))
         return CompiledAction(
             id=row["action_id"],
             type=type_,
             config=config,
-            values=compile_value(config.model_dump()),
+            values=compile_value(rendered),
             key=row["key"] or row["action_type"],
             position=row["position"],
             branch_id=row["branch_id"],

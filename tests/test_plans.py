@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from runtime.clock import current_instant
+from runtime.database import Connection
 from sql import load
 from tests.world import World
 
@@ -56,7 +56,7 @@ async def history(world: World) -> World:
     return world
 
 
-async def _copies(db: asyncpg.Connection, table: str, count: int) -> None:
+async def _copies(db: Connection, table: str, count: int) -> None:
     """Copy the table's first row so many times, each for a contact of its own."""
     names = [
         row["attname"]
