@@ -58,8 +58,10 @@ async def take_in(
     accounts, contacts = [e.account_id for e in events], [e.contact_id for e in events]
     await db.execute(queries.lock_contacts, accounts, contacts)
     now = await current_instant(db)
+    ids = [row["id"] for row in await db.fetch(queries.reserve_ids, len(events))]
     rows = await db.fetch(
         queries.add_events,
+        ids,
         accounts,
         [e.event_type for e in events],
         contacts,
@@ -70,11 +72,11 @@ async def take_in(
         [e.occurred_at or now for e in events],
         now,
     )
-    ids: dict[int, int] = {row["ordinality"]: row["id"] for row in rows}
-    ended = await db.fetch(queries.end_waits, list(ids.values()), now)
+    stored = {row["id"] for row in rows}
+    ended = await db.fetch(queries.end_waits, list(stored), now)
     bells = Bells(families={row["family"] for row in ended})
     bells.events = any(row["is_undispatched"] for row in rows)
-    return [ids.get(number) for number in range(1, len(events) + 1)], bells
+    return [id_ if id_ in stored else None for id_ in ids], bells
 
 
 async def hand_on(pool: asyncpg.Pool, versions: Versions, max_depth: int) -> tuple[Bells, int]:

@@ -153,7 +153,7 @@ class Worker:
                 supervisor.start("tickets", lambda: self._answer_tickets(dsn))
                 supervisor.start("wake-ups", lambda: self._answer_wakeups(dsn))
                 await _first_of(stop, fenced)
-                self._begin_nothing_more()
+                await self._begin_to_leave()
                 await supervisor.stop("tickets", "wake-ups")
                 # The exit stack drains the effects while the heartbeat keeps their lease.
         finally:
@@ -161,11 +161,13 @@ class Worker:
         await workers.leave(self._pool, self.id)
         log.info("worker.stopped", worker_id=str(self.id), fenced=fenced.is_set())
 
-    def _begin_nothing_more(self) -> None:
+    async def _begin_to_leave(self) -> None:
         for steps in self._steps.values():
             steps.stop()
         for effects in self._effects.values():
             effects.stop()
+        with suppress(*LOST_CONNECTION, asyncpg.InterfaceError):
+            await workers.begin_to_leave(self._side, self.id)
 
     async def _heartbeat(self, fenced: asyncio.Event) -> None:
         while not fenced.is_set():

@@ -33,6 +33,11 @@ async def heartbeat(db: asyncpg.Pool, worker_id: UUID, lease: timedelta) -> bool
     return await db.fetchval(queries.heartbeat, worker_id, lease) is not None
 
 
+async def begin_to_leave(db: asyncpg.Pool, worker_id: UUID) -> None:
+    """Say that the worker begins nothing more; what it has in hand it brings to its end."""
+    await db.execute(queries.begin_to_leave, worker_id)
+
+
 async def leave(db: asyncpg.Pool, worker_id: UUID) -> None:
     """Say that the worker has stopped, with nothing in hand."""
     await db.execute(queries.leave, worker_id)

@@ -23,7 +23,7 @@ from runtime import clock
 from runtime.bells import Bells
 from runtime.configuration import Fault
 from runtime.database import Connection
-from runtime.events import INSTALMENT, IncomingEvent, take_in
+from runtime.events import IncomingEvent, take_in
 
 MOST_CONTACTS: Final = 10_000
 LARGEST_BULK: Final = 8 << 20
@@ -95,11 +95,7 @@ async def _add(call: Call, db: Connection, rows: Sequence[Row]) -> tuple[set[UUI
     now = await clock.current_instant(db)
     made = await db.fetch(queries.add_contacts, call.account_id, now, *columns(ordered))
     ids = [row["id"] for row in made]
-    bells = Bells()
-    for start in range(0, len(ids), INSTALMENT):
-        part = ids[start : start + INSTALMENT]
-        _, more = await take_in(db, [_created(call.account_id, id_) for id_ in part])
-        bells |= more
+    _, bells = await take_in(db, [_created(call.account_id, id_) for id_ in ids])
     return set(ids), bells
 
 

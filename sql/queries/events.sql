@@ -8,43 +8,34 @@ WHERE (c.account_id, c.id) IN (
 ORDER BY c.id
 FOR NO KEY UPDATE;
 
+-- name: reserve_ids
+-- Ids for so many events, so that what was stored is known by its id.
+SELECT nextval(pg_get_serial_sequence('domain_events', 'id')) AS id FROM generate_series(1, $1);
+
 -- name: add_events
 -- Store events of contacts that their account has, each dedupe key once; undispatched only
--- where an active workflow listens.
-WITH wanted AS (
-    SELECT w.*
-    FROM unnest(
-        $1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::uuid[], $6::uuid[], $7::text[],
-        $8::timestamptz[]
-    ) WITH ORDINALITY AS w (
-        account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
-        occurred_at, ordinality
-    )
-    JOIN contacts c ON c.id = w.contact_id AND c.account_id = w.account_id AND c.erased_at IS NULL
-),
-numbered AS (
-    SELECT w.*, nextval(pg_get_serial_sequence('domain_events', 'id')) AS id FROM wanted w
-),
-added AS (
-    INSERT INTO domain_events
-        (id, account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
-         occurred_at, dispatched_at)
-    OVERRIDING SYSTEM VALUE
-    SELECT n.id, n.account_id, n.event_type, n.contact_id, n.payload, n.action_id, n.execution_id,
-        n.dedupe_key, n.occurred_at,
-        CASE WHEN NOT EXISTS (
-            SELECT FROM workflow_triggers t
-            WHERE t.account_id = n.account_id AND t.event_type = n.event_type
-        ) THEN $9::timestamptz END
-    FROM numbered n
-    ORDER BY n.ordinality
-    ON CONFLICT (account_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
-    RETURNING id, dispatched_at
+-- where an active workflow listens. Gives those that were stored.
+INSERT INTO domain_events
+    (id, account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
+     occurred_at, dispatched_at)
+OVERRIDING SYSTEM VALUE
+SELECT w.id, w.account_id, w.event_type, w.contact_id, w.payload, w.action_id, w.execution_id,
+    w.dedupe_key, w.occurred_at,
+    CASE WHEN NOT EXISTS (
+        SELECT FROM workflow_triggers t
+        WHERE t.account_id = w.account_id AND t.event_type = w.event_type
+    ) THEN $10::timestamptz END
+FROM unnest(
+    $1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::jsonb[], $6::uuid[], $7::uuid[],
+    $8::text[], $9::timestamptz[]
+) AS w (
+    id, account_id, event_type, contact_id, payload, action_id, execution_id, dedupe_key,
+    occurred_at
 )
-SELECT n.ordinality, a.id, a.dispatched_at IS NULL AS is_undispatched
-FROM added a
-JOIN numbered n ON n.id = a.id
-ORDER BY n.ordinality;
+JOIN contacts c ON c.id = w.contact_id AND c.account_id = w.account_id AND c.erased_at IS NULL
+ORDER BY w.id
+ON CONFLICT (account_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
+RETURNING id, dispatched_at IS NULL AS is_undispatched;
 
 -- name: end_waits
 -- Make the steps ready that wait for one of these events; a statement of its own, after the

@@ -13,6 +13,10 @@ FROM (SELECT current_instant() AS instant) c
 WHERE k.id = $1
 RETURNING k.id;
 
+-- name: begin_to_leave
+-- Say that a worker begins nothing more, for people who look.
+UPDATE workers SET stopping_at = current_instant() WHERE id = $1;
+
 -- name: leave
 -- Take a worker away that has stopped.
 DELETE FROM workers WHERE id = $1;
