@@ -27,8 +27,9 @@ DEADLINE: Final = 60.0
 """Seconds that a condition may take on a machine that is loaded; on an idle one it takes few."""
 POLL: Final = 0.03
 
-# Short times, so that deaths are noticed soon; a healthy worker still has six tries to renew.
-SETTINGS: Final = {"lease_seconds": 3, "heartbeat_seconds": 0.5, "sweep_seconds": 1}
+SETTINGS: Final = {"heartbeat_seconds": 0.5, "sweep_seconds": 1}
+MORTAL: Final = {"lease_seconds": 3}
+"""For workers that are to die or freeze, so that it is noticed soon; others keep the long lease."""
 
 
 async def until(
@@ -119,7 +120,7 @@ class Crew:
         """Start a worker with these settings over SETTINGS.
 
         `inside_a_batch`: it says so on the channel INSIDE when it first counts, and then blocks
-        ("block") or stops itself ("freeze").
+        ("block"), stops itself ("freeze") or waits for the lock GATE ("wait").
         """
         environment = {"DATABASE_URL": self.dsn, "TEST_COUNTERPART": self.counterpart}
         for name, value in {**SETTINGS, **settings}.items():

@@ -20,8 +20,8 @@ from runtime.database import create_pool
 from runtime.postgres_cluster import Cluster
 from runtime.settings import Settings
 from sql.migrate import migrate
-from tests.processes import Counterpart, Crew, until
-from tests.worker_process import CALL, COUNT, INSIDE, NAP, TEXT, registry
+from tests.processes import MORTAL, Counterpart, Crew, until
+from tests.worker_process import CALL, COUNT, GATE, INSIDE, NAP, TEXT, registry
 from tests.world import World
 
 
@@ -162,7 +162,7 @@ async def test_what_a_worker_killed_inside_a_batch_had_in_hand_is_done_once_and_
 ) -> None:
     workflow = await world.workflow((COUNT, {}), (COUNT, {}))
     contacts = await world.contacts(40)
-    killed = crew.start(inside_a_batch="block", batch_size=10, actors={"crm": 1})
+    killed = crew.start(inside_a_batch="block", batch_size=10, actors={"crm": 1}, **MORTAL)
     await crew.registered(world.pool)
     async with hearing(dsn, INSIDE) as heard:
         await enrol(world, workflow, contacts, "crm")
@@ -194,13 +194,13 @@ async def test_a_poisonous_step_fails_after_its_attempts_and_its_neighbours_comp
 ) -> None:
     workflow = await world.workflow((COUNT, {}))
     contacts = [*await world.contacts(30), await world.contact(first_name="Poison")]
-    crew.start(lease_seconds=2)
+    crew.start(**MORTAL)
     await enrol(world, workflow, contacts, "crm")
     deaths = 0
 
     async def ended() -> bool:
         nonlocal deaths
-        deaths += crew.replace_the_dead(lease_seconds=2)
+        deaths += crew.replace_the_dead(**MORTAL)
         count: int = await world.pool.fetchval(
             "SELECT count(*) FROM workflow_executions WHERE status IN ('completed', 'failed')"
         )
@@ -230,7 +230,7 @@ async def kill_between_dispatch_and_record(
     """
     workflow = await world.workflow((action, {}))
     contacts = await world.contacts(30)
-    killed = crew.start()
+    killed = crew.start(**MORTAL)
     await crew.registered(world.pool)
     await enrol(world, workflow, contacts[:10], family)
     await counterpart.called(10)
@@ -294,7 +294,7 @@ async def test_a_worker_frozen_past_its_lease_is_fenced_off_and_its_late_results
 ) -> None:
     workflow = await world.workflow((TEXT, {}))
     contacts = await world.contacts(4)
-    frozen = crew.start()
+    frozen = crew.start(**MORTAL)
     await crew.registered(world.pool)
     (old,) = await identities(world, frozen.pid)
     await enrol(world, workflow, contacts[:3], "sms")
@@ -334,7 +334,7 @@ async def test_a_worker_frozen_inside_a_batch_loses_its_transaction_and_works_on
 ) -> None:
     workflow = await world.workflow((COUNT, {}))
     contacts = await world.contacts(21)
-    frozen = crew.start(inside_a_batch="freeze", idle_in_transaction_timeout_ms=1000)
+    frozen = crew.start(inside_a_batch="freeze", idle_in_transaction_timeout_ms=1000, **MORTAL)
     await crew.registered(world.pool)
     (old,) = await identities(world, frozen.pid)
     async with hearing(dsn, INSIDE) as heard:
@@ -409,6 +409,7 @@ async def restart_postgresql_under_load(
     assert [worker.exit_code for worker in crew.workers] == [None, None]
     await assert_each_was_counted(world, contacts=1500, times=2)
     assert await effects_by_status(world) == {"succeeded": 50}
+    assert Counter(counterpart.calls.values()) == {1: 50}
     await assert_nothing_is_in_hand(world)
 
 
@@ -452,39 +453,42 @@ async def test_a_lost_ticket_costs_seconds_and_no_step(world: World, crew: Crew)
 
 
 async def test_sigterm_drains_a_worker_under_load(
-    world: World, crew: Crew, counterpart: Counterpart
+    world: World, crew: Crew, counterpart: Counterpart, dsn: str
 ) -> None:
     texts = await world.workflow((TEXT, {}))
     load = await world.workflow((COUNT, {}), (COUNT, {}))
-    contacts = await world.contacts(2000)
-    drained = crew.start(batch_size=20, lease_seconds=20)
+    contacts = await world.contacts(200)
+    drained = crew.start(inside_a_batch="wait", batch_size=20, actors={"crm": 1})
     await crew.registered(world.pool)
     await enrol(world, texts, contacts[:3], "sms")
     await counterpart.called(3)
-    await enrol(world, load, contacts, "crm")
+    async with world.pool.acquire() as gate, gate.transaction(), hearing(dsn, INSIDE) as heard:
+        await gate.execute("SELECT pg_advisory_xact_lock($1)", GATE)
+        await enrol(world, load, contacts, "crm")
+        await heard.get()
+        drained.send(signal.SIGTERM)
 
-    async def is_under_way() -> bool:
-        return bool(await world.pool.fetchval("SELECT count(*) FROM domain_events"))
+        async def is_leaving() -> bool:
+            n: int = await world.pool.fetchval(
+                "SELECT count(*) FROM workers WHERE pid = $1 AND stopping_at IS NOT NULL",
+                drained.pid,
+            )
+            return n == 1
 
-    await until(is_under_way, "the load is under way")
-    drained.send(signal.SIGTERM)
+        await until(is_leaving, "the worker begins nothing more")
     counterpart.answering.set()
     assert await drained.ended() == 0
     assert await effects_by_status(world) == {"succeeded": 3}
-    in_hand = await world.pool.fetchrow(
+    left = await world.pool.fetchrow(
         "SELECT (SELECT count(*) FROM batches_in_hand) AS batches,"
         " (SELECT count(*) FROM workflow_action_executions"
         "   WHERE worker_id IS NOT NULL OR hold IS NOT NULL) AS steps,"
         " (SELECT count(*) FROM workers WHERE pid = $1) AS workers",
         drained.pid,
     )
-    assert in_hand is not None
-    assert tuple(in_hand) == (0, 0, 0)
-    left = await world.pool.fetchval(
-        "SELECT count(*) FROM workflow_executions WHERE status = 'running' AND workflow_id = $1",
-        load,
-    )
-    assert left > 0  # it ended what it had in hand, and no more
+    assert left is not None
+    assert tuple(left) == (0, 0, 0)
+    assert await counted(world) == {2: 20, 0: 180}  # the batch in hand, and no more
     crew.start()
-    await all_ended(world, 2003)
-    await assert_each_was_counted(world, contacts=2000, times=2)
+    await all_ended(world, 203)
+    await assert_each_was_counted(world, contacts=200, times=2)

@@ -35,6 +35,10 @@ INSIDE: Final = "inside_a_batch"
 """The channel on which a process says that it stands in the middle of a batch."""
 
 
+GATE: Final = 4711
+"""The advisory lock that a process waits for inside a batch, if it is told to."""
+
+
 class NoConfig(BaseModel):
     """No settings."""
 
@@ -67,6 +71,8 @@ async def _misbehave(stage: Stage, items: Sequence[Item]) -> None:
     await stage.outside(f"SELECT pg_notify('{INSIDE}', '{os.getpid()}')")
     if script == "freeze":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif script == "wait":
+        await stage.outside(f"SELECT pg_advisory_xact_lock_shared({GATE})")
     else:
         await asyncio.Event().wait()
 
