@@ -103,7 +103,7 @@ class Batches:
                 async with db.transaction():
                     rows = await self._claim(db, family)
                     ids = [row["id"] for row in rows]
-                    if rows and await db.fetch(claims.isolate_suspects, ids):
+                    if rows and await db.fetch(claims.isolate_suspects, ids, list(self._hands)):
                         # The commit says so; the others are claimed again without them.
                         return Done(len(rows), Bells())
                     bells = await self._work(db, rows) if rows else Bells()

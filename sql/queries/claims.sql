@@ -134,7 +134,8 @@ RETURNING id;
 
 -- name: isolate_suspects
 -- Of steps that this transaction has just locked: mark those that stand in somebody's hand. A
--- batch that lives holds the locks of its steps, so theirs has died, be it a moment ago.
+-- batch that lives holds the locks of its steps, so theirs has died, be it a moment ago. $2: hands
+-- that need no look, as the caller has them.
 UPDATE workflow_action_executions s
 SET hold = 'isolated'
 WHERE s.id IN (
@@ -142,6 +143,7 @@ WHERE s.id IN (
     FROM batches_in_hand h
     CROSS JOIN LATERAL unnest(h.step_ids) AS held (id)
     JOIN unnest($1::uuid[]) AS claimed (id) ON claimed.id = held.id
+    WHERE h.id <> ALL ($2::bigint[])
 )
 RETURNING s.id;
 
