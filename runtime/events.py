@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from runtime.bells import Bells
 from runtime.clock import current_instant
@@ -26,6 +28,7 @@ from runtime.versions import Versions
 from sql import load
 
 queries = load("events")
+log = structlog.get_logger(__name__)
 
 INSTALMENT: Final = 500
 
@@ -88,7 +91,7 @@ async def hand_on(pool: asyncpg.Pool, versions: Versions, max_depth: int) -> tup
     bells = Bells()
     async with pool.acquire() as db, db.transaction():
         now = await current_instant(db)
-        events = await db.fetch(queries.claim_events, INSTALMENT, now)
+        events = sorted(await db.fetch(queries.claim_events, INSTALMENT, now), key=itemgetter("id"))
         if not events:
             return bells, 0
         accounts = list({e["account_id"] for e in events})
@@ -97,15 +100,22 @@ async def hand_on(pool: asyncpg.Pool, versions: Versions, max_depth: int) -> tup
             row["id"]: dict(row)
             for row in await db.fetch(queries.contacts, [e["contact_id"] for e in events])
         }
-        refused: list[tuple[Any, ...]] = []
+        refused: list[Refusal] = []
         for trigger in triggers:
-            listening = [e for e in events if _starts(trigger, e, contacts)]
-            too_deep = [e for e in listening if e["event_depth"] > max_depth]
+            concerned = [e for e in events if _concerns(trigger, e, contacts)]
+            try:
+                going = [e for e in concerned if _meets(trigger, e, contacts)]
+                version = await _version(versions, trigger) if going else None
+            except (LookupError, TypeError, ValueError):
+                # A definition that cannot be read holds up no event of others.
+                log.exception("trigger.unreadable", workflow_id=str(trigger["workflow_id"]))
+                refused += [_refusal(trigger, e, "workflow_unreadable") for e in concerned]
+                continue
+            too_deep = [e for e in going if e["event_depth"] > max_depth]
             refused += [_refusal(trigger, e, "loop_guard") for e in too_deep]
-            going = [e for e in listening if e["event_depth"] <= max_depth]
-            version = await versions.active(trigger["account_id"], trigger["workflow_id"])
-            if version is not None and going:
-                refused += await _start(db, now, version, trigger, going)
+            if version is not None and len(too_deep) < len(going):
+                shallow = [e for e in going if e["event_depth"] <= max_depth]
+                refused += await _start(db, now, version, trigger, shallow)
                 bells.families |= {family} if (family := first_family(version)) else set()
         if refused:
             await db.execute(
@@ -114,16 +124,25 @@ async def hand_on(pool: asyncpg.Pool, versions: Versions, max_depth: int) -> tup
     return bells, len(events)
 
 
-def _starts(
-    trigger: asyncpg.Record, event: asyncpg.Record, contacts: Mapping[UUID, Mapping[str, Any]]
-) -> bool:
-    contact = contacts.get(event["contact_id"])
+Contacts = Mapping[UUID, Mapping[str, Any]]
+Refusal = tuple[Any, ...]
+
+
+def _concerns(trigger: asyncpg.Record, event: asyncpg.Record, contacts: Contacts) -> bool:
     return (
-        contact is not None
+        event["contact_id"] in contacts
         and event["account_id"] == trigger["account_id"]
         and event["event_type"] == trigger["event_type"]
-        and met(trigger["conditions"], {"payload": event["payload"], "contact": contact})
     )
+
+
+def _meets(trigger: asyncpg.Record, event: asyncpg.Record, contacts: Contacts) -> bool:
+    fields = {"payload": event["payload"], "contact": contacts[event["contact_id"]]}
+    return met(trigger["conditions"], fields)
+
+
+async def _version(versions: Versions, trigger: asyncpg.Record) -> CompiledVersion | None:
+    return await versions.active(trigger["account_id"], trigger["workflow_id"])
 
 
 async def _start(
@@ -132,7 +151,7 @@ async def _start(
     version: CompiledVersion,
     trigger: asyncpg.Record,
     events: Sequence[asyncpg.Record],
-) -> list[tuple[Any, ...]]:
+) -> list[Refusal]:
     """Enrol the contacts of events; gives the refusals. One run per contact and instalment."""
     causes: dict[UUID, list[asyncpg.Record]] = defaultdict(list)
     for event in events:
@@ -157,7 +176,7 @@ def _context(event: asyncpg.Record) -> dict[str, Any]:
     return {"event": {"id": event["id"], "type": event["event_type"], "payload": event["payload"]}}
 
 
-def _refusal(trigger: asyncpg.Record, event: asyncpg.Record, reason: str) -> tuple[Any, ...]:
+def _refusal(trigger: asyncpg.Record, event: asyncpg.Record, reason: str) -> Refusal:
     return (
         trigger["account_id"],
         trigger["workflow_id"],

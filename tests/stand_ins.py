@@ -185,6 +185,16 @@ def _result(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) ->
     return replace(failure, retry_after=timedelta(seconds=int(asked)) if asked else None)
 
 
+async def blocked_or_done(world: World, task: asyncio.Future[Any]) -> None:
+    """Wait until a task has ended or one of this database's connections waits for a lock."""
+    waiting = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    while not (task.done() or await world.pool.fetchval(waiting)):
+        pass
+
+
 @asynccontextmanager
 async def counterpart() -> AsyncIterator[Counterpart]:
     """Serve a counterpart on a free port of loopback."""
