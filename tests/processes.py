@@ -27,8 +27,8 @@ DEADLINE: Final = 60.0
 """Seconds that a condition may take on a machine that is loaded; on an idle one it takes few."""
 POLL: Final = 0.03
 
-SETTINGS: Final = {"heartbeat_seconds": 0.5, "sweep_seconds": 1}
-MORTAL: Final = {"lease_seconds": 3}
+SETTINGS: Final[dict[str, Any]] = {"heartbeat_seconds": 0.5, "sweep_seconds": 1}
+MORTAL: Final[dict[str, Any]] = {"lease_seconds": 3}
 """For workers that are to die or freeze, so that it is noticed soon; others keep the long lease."""
 
 

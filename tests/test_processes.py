@@ -16,7 +16,7 @@ import pytest
 
 from runtime import embedded_postgres
 from runtime.bells import Bells
-from runtime.database import create_pool
+from runtime.database import Connection, create_pool
 from runtime.postgres_cluster import Cluster
 from runtime.settings import Settings
 from sql.migrate import migrate
@@ -235,12 +235,7 @@ async def kill_between_dispatch_and_record(
     await enrol(world, workflow, contacts[:10], family)
     await counterpart.called(10)
     async with world.pool.acquire() as db, db.transaction():
-        # The dispatch of the other twenty waits for their addresses, which somebody holds.
-        await db.execute(
-            "INSERT INTO channel_addresses (account_id, channel, address)"
-            " SELECT account_id, 'email', email FROM contacts WHERE id = ANY ($1)",
-            contacts[10:],
-        )
+        await hold_addresses(db, contacts[10:])
         await enrol(world, workflow, contacts[10:], family)
 
         async def are_claimed() -> bool:
@@ -253,6 +248,15 @@ async def kill_between_dispatch_and_record(
     await all_ended(world, 30)
     await assert_nothing_is_in_hand(world)
     return dict(counterpart.calls)
+
+
+async def hold_addresses(db: Connection, contacts: Sequence[UUID]) -> None:
+    """Hold these contacts' addresses, for whose lock a dispatch then waits, until the commit."""
+    await db.execute(
+        "INSERT INTO channel_addresses (account_id, channel, address)"
+        " SELECT account_id, 'email', email FROM contacts WHERE id = ANY ($1)",
+        contacts,
+    )
 
 
 async def effects_by_status(world: World) -> dict[str, int]:
@@ -411,6 +415,66 @@ async def restart_postgresql_under_load(
     assert await effects_by_status(world) == {"succeeded": 50}
     assert Counter(counterpart.calls.values()) == {1: 50}
     await assert_nothing_is_in_hand(world)
+
+
+async def end_connection(world: World, condition: str) -> None:
+    """End the one connection of a worker of which the condition holds in pg_stat_activity."""
+    ended = await world.pool.fetch(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'callboard worker'"
+        f" AND {condition}"
+    )
+    assert len(ended) == 1
+
+
+async def test_a_worker_that_loses_its_connection_inside_a_batch_does_it_again_by_itself(
+    world: World, crew: Crew, dsn: str
+) -> None:
+    worker = crew.start(inside_a_batch="wait", actors={"crm": 1})
+    await crew.registered(world.pool)
+    identity = await identities(world, worker.pid)
+    workflow = await world.workflow((COUNT, {}), (COUNT, {}))
+    async with world.pool.acquire() as gate, gate.transaction(), hearing(dsn, INSIDE) as heard:
+        await gate.execute("SELECT pg_advisory_xact_lock($1)", GATE)
+        await enrol(world, workflow, await world.contacts(20), "crm")
+        await heard.get()
+        await end_connection(world, "state = 'idle in transaction'")
+    await all_ended(world, 20)
+    await assert_each_was_counted(world, contacts=20, times=2)
+    await assert_nothing_is_in_hand(world)
+    assert await identities(world, worker.pid) == identity
+
+
+async def test_a_worker_that_loses_its_connection_before_the_wire_sends_once_all_the_same(
+    world: World, crew: Crew, counterpart: Counterpart
+) -> None:
+    worker = crew.start()
+    await crew.registered(world.pool)
+    identity = await identities(world, worker.pid)
+    workflow = await world.workflow((TEXT, {}))
+    contacts = await world.contacts(5)
+    counterpart.answering.set()
+    async with world.pool.acquire() as db, db.transaction():
+        await hold_addresses(db, contacts)
+        await enrol(world, workflow, contacts, "sms")
+
+        async def are_claimed() -> bool:
+            return await effects_by_status(world) == {"claimed": 5}
+
+        await until(are_claimed, "5 effects are claimed")
+        await until(
+            lambda: world.pool.fetchval(
+                "SELECT true FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name = 'callboard worker' AND wait_event_type = 'Lock'"
+            ),
+            "the dispatch waits",
+        )
+        await end_connection(world, "wait_event_type = 'Lock'")
+    await all_ended(world, 5)
+    assert await effects_by_status(world) == {"succeeded": 5}
+    assert Counter(counterpart.calls.values()) == {1: 5}
+    await assert_nothing_is_in_hand(world)
+    assert await identities(world, worker.pid) == identity
 
 
 async def test_work_goes_on_when_the_listening_connection_is_killed(
