@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -52,31 +52,45 @@ async def set_timer(
 async def fire_due(
     pool: asyncpg.Pool, registry: Registry, outside: Outside, active: ActiveVersion
 ) -> Bells:
-    """Fire due timers kind by kind, each kind in one transaction that removes its timers.
+    """Fire all due timers kind by kind, in transactions that remove them.
 
-    A kind that fails keeps its timers, put off by a minute, and does not hold up the others.
+    A timer that fails is put off by a minute and takes no other along.
     """
     bells = Bells()
     for kind in registry.timers:
-        try:
-            async with pool.acquire() as db, db.transaction():
-                bells |= await _fire(db, registry, kind, outside, active)
-        except LOST_CONNECTION:
-            raise
-        except Exception:
-            log.exception("timers.failed", kind=kind)
-            await pool.execute(queries.put_off, kind, await current_instant(pool))
+        bells |= await _fire_kind(pool, registry, kind, outside, active)
     return bells
 
 
-async def _fire(
-    db: Connection, registry: Registry, kind: str, outside: Outside, active: ActiveVersion
+async def _fire_kind(
+    pool: asyncpg.Pool, registry: Registry, kind: str, outside: Outside, active: ActiveVersion
 ) -> Bells:
-    now = await current_instant(db)
-    rows = await db.fetch(queries.take_due, kind, now, INSTALMENT)
+    bells = Bells()
+    at_once, is_more = INSTALMENT, True
+    while is_more:
+        rows: list[asyncpg.Record] = []
+        try:
+            async with pool.acquire() as db, db.transaction():
+                stage = Stage(db, await current_instant(db), outside, active)
+                rows = await db.fetch(queries.take_due, kind, stage.now, at_once)
+                bells |= await _fire(stage, registry, rows)
+        except LOST_CONNECTION:
+            raise
+        except Exception:
+            if len(rows) <= 1:
+                log.exception("timer.failed", kind=kind)
+                ids = [row["id"] for row in rows]
+                await pool.execute(queries.put_off, ids, await current_instant(pool))
+            # From here on one at a time, so that only the culprit is put off.
+            at_once = 1
+        is_more = len(rows) >= at_once
+    return bells
+
+
+async def _fire(stage: Stage, registry: Registry, rows: Sequence[asyncpg.Record]) -> Bells:
     if not rows:
         return Bells()
-    stage = Stage(db, now, outside, active)
-    await registry.timers[kind].fire(stage, [Timer(**dict(row)) for row in rows])
-    events = await write_events(db, stage.events, now)
+    timers = [Timer(**dict(row)) for row in rows]
+    await registry.timers[timers[0].kind].fire(stage, timers)
+    events = await write_events(stage.db, stage.events, stage.now)
     return Bells(families=set(stage.ready), events=events)

@@ -11,14 +11,14 @@ DELETE FROM timers t
 WHERE t.id IN (
     SELECT d.id FROM timers d
     WHERE d.kind = $1 AND d.due_at <= $2
-    ORDER BY d.due_at
+    ORDER BY d.due_at, d.id
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
 RETURNING t.id, t.account_id, t.kind, t.due_at, t.payload;
 
 -- name: put_off
--- Put due timers of a kind off by a minute after their firing failed.
+-- Put timers off by a minute after their firing failed.
 UPDATE timers t
-SET due_at = $2 + interval '1 minute', failures = t.failures + 1
-WHERE t.kind = $1 AND t.due_at <= $2;
+SET due_at = $2::timestamptz + interval '1 minute', failures = t.failures + 1
+WHERE t.id = ANY ($1::bigint[]);
