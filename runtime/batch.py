@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -34,6 +35,7 @@ queries = load("batch")
 log = structlog.get_logger(__name__)
 
 TRANSIENT_TRIES: Final = 5
+HELD_FOR: Final = timedelta(seconds=30)
 # Steps that are claimed alone have their turn even where ready work never ends.
 ISOLATED_TURN: Final = 8
 
@@ -212,6 +214,10 @@ class Batches:
         except Exception as error:
             if is_lost(db):
                 raise
+            if isinstance(error, asyncpg.QueryCanceledError):
+                # Somebody holds its contact: no fault of the step's.
+                until = await db.fetchval(queries.put_off, step_id, HELD_FOR)
+                return Bells(wake_at={until} if until else set())
             if not is_transient(error):
                 await self._fail_outright(db, step_id, failure, error)
             return Bells()
@@ -250,10 +256,14 @@ class Batches:
             except Exception as error:
                 if is_lost(db):
                     raise
-                if failure is not None and not is_transient(error):
+                if is_transient(error):
+                    continue
+                if isinstance(error, asyncpg.QueryCanceledError) and failure is not None:
+                    break
+                if failure is not None:
                     await self._fail_outright(db, step_id, failure, error)
                     return Bells()
-                failure = failure if is_transient(error) else failure_of(error)
+                failure = failure_of(error)
         async with db.transaction():
             await db.execute(claims.forget_begun_attempt, step_id, attempt)
             await db.execute(queries.put_back, step_id, attempt, self.worker_id)

@@ -17,6 +17,7 @@ import asyncpg
 
 from runtime.database import Connection
 from runtime.definitions import CompiledVersion
+from runtime.failures import Failure, Kind
 from runtime.records import Record
 from runtime.stage import Contact, Item
 from runtime.versions import Versions
@@ -56,7 +57,11 @@ async def load_items(
 
 
 def _kept(item: Item, *, hold: str) -> Record:
-    return Record(item, "pending", None, phase=item.phase, data=item.data, hold=hold)
+    kept = Record(item, "pending", None, phase=item.phase, data=item.data, hold=hold)
+    if item.error_code is not None:
+        # Of its last try; a step that the sweep has given up as poison must stay so.
+        kept.failure = Failure(Kind.INTERNAL, item.error_code, item.error_code)
+    return kept
 
 
 async def _lock_contacts(db: Connection, ids: Iterable[UUID]) -> dict[UUID, Contact]:

@@ -91,6 +91,8 @@ async def _ask(db: Connection, rows: Sequence[asyncpg.Record], now: datetime) ->
         grant = grants[row["integration_id"]]
         if row["reason"] is not None:
             grant.count, grant.reason, grant.next_at = row["granted"], row["reason"], row["next_at"]
+            if grant.is_probe and grant.count == 0:
+                await db.execute(queries.put_off_probe, row["integration_id"], row["next_at"])
     return grants
 
 

@@ -99,10 +99,10 @@ class Rounds:
         ]
 
     def fail(self, items: Iterable[Item], failure: Failure) -> None:
-        """End items as failed without performing them."""
+        """Fail items without performing them; what may be retried is."""
         for item in items:
             item.begun_at = item.begun_at or self.stage.now
-            self._take(item, Failed(failure, is_final=True))
+            self._take(item, Failed(failure))
 
     def _add(self, record: Record) -> None:
         record.finished_at = self.stage.at

@@ -18,7 +18,7 @@ from runtime.effect_recording import Ended, record
 from runtime.failures import Failure, Kind, backoff
 from runtime.sweep import MOST_LOSSES
 from runtime.worker import Worker
-from tests.stand_ins import Counterpart, WorldWith, answer, counterpart
+from tests.stand_ins import Counterpart, WorldWith, answer, blocked_or_done, counterpart
 from tests.world import World
 
 OnUnknown = Literal["repeat", "fail"]
@@ -432,6 +432,23 @@ async def test_what_is_paused_between_claim_and_dispatch_goes_out_once_it_is_res
     await world.settle()
     assert await world.statuses(execution) == ["completed"]
     assert (await effects(world))[0]["retries"] == {}
+
+
+async def test_a_pause_that_commits_while_a_dispatch_waits_for_it_keeps_it_back(
+    side: Counterpart, world_with: WorldWith, conn: asyncpg.Connection
+) -> None:
+    world = await world_with(side.registry())
+    (execution,) = await ready(world, call())
+    claimed = await claim(world, world.worker)
+    async with world.pool.acquire() as db:
+        async with conn.transaction():
+            await executions.pause(conn, world.account_id, [execution])
+            dispatching: Any = asyncio.ensure_future(dispatch(db, claimed, world.worker.id))
+            await blocked_or_done(world, dispatching)
+            assert not dispatching.done()
+        assert (await dispatching)[0] == []
+    await world.settle()
+    assert side.came == []
 
 
 async def test_an_address_that_opts_out_between_claim_and_dispatch_is_not_called(

@@ -308,6 +308,46 @@ async def test_poison_ends_as_failed_after_its_attempts_without_being_performed_
     ]
 
 
+async def test_poison_stays_poison_through_a_pause(world: World) -> None:
+    workflow = await world.workflow(("add_tag", {"tag_name": "A"}))
+    (enrolment,) = await world.enrol(workflow, await world.contact())
+    assert enrolment.execution_id is not None
+    await world.pool.execute(
+        "UPDATE workflow_action_executions SET error_code = 'worker_lost', hold = 'isolated'"
+    )
+    ids = [enrolment.execution_id]
+    async with world.pool.acquire() as db, db.transaction():
+        await executions.pause(db, world.account_id, ids)
+    await world.settle()
+    assert await world.statuses(enrolment.execution_id) == ["pending"]
+    async with world.pool.acquire() as db, db.transaction():
+        await executions.resume(db, await clock.current_instant(db), world.account_id, ids)
+    await world.settle()
+    (step,) = await world.steps(enrolment.execution_id)
+    assert (step["status"], step["error_code"]) == ("failed", "worker_lost")
+
+
+async def test_a_step_whose_contact_somebody_holds_for_too_long_is_tried_again_later(
+    world: World, conn: asyncpg.Connection
+) -> None:
+    workflow = await world.workflow(("add_tag", {"tag_name": "A"}))
+    contacts = await world.contacts(3)
+    await world.enrol(workflow, *contacts)
+    async with conn.transaction():
+        await conn.execute("SELECT FROM contacts WHERE id = $1 FOR UPDATE", contacts[1])
+        batches = world.worker._steps["crm"]._batches
+        async with world.pool.acquire() as db:
+            await db.execute("SET statement_timeout = '100ms'")
+            rows = await db.fetch("SELECT id FROM workflow_action_executions ORDER BY id")
+            error = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+            await batches._do_again(db, [row["id"] for row in rows], error)
+            await db.execute("RESET statement_timeout")
+    assert await _outcomes(world) == {"completed": 2, "scheduled": 1}
+    await world.advance(seconds=30)
+    assert await _outcomes(world) == {"completed": 3}
+    assert await world.pool.fetchval("SELECT max(attempt) FROM workflow_action_executions") == 1
+
+
 async def test_a_step_that_was_taken_from_a_frozen_worker_is_not_performed_by_it(
     world_with: WorldWith,
 ) -> None:

@@ -313,3 +313,24 @@ async def test_failures_count_within_their_window(board: World, side: Counterpar
         await board.pool.execute("UPDATE effects SET status = 'failed' WHERE status = 'scheduled'")
         assert await state(board, shop) == "closed"
         await board.advance(seconds=61)
+
+
+async def test_a_probe_for_which_the_limits_leave_no_call_is_sent_as_soon_as_they_do(
+    board: World, side: Counterpart
+) -> None:
+    shop = await integration(board, **BREAKER, max_concurrent=1)
+    await opened(board, side, shop)
+    await board.settle()
+    await clock.advance(board.pool, timedelta(seconds=31))
+    await board.pool.execute(
+        "UPDATE effects SET status = 'claimed', worker_id = $1"
+        " WHERE id = (SELECT id FROM effects WHERE status = 'pending' LIMIT 1)",
+        board.worker.id,
+    )
+    side.always = answer()
+    await board.settle()
+    assert side.came == []
+    await board.pool.execute("UPDATE effects SET status = 'cancelled' WHERE status = 'claimed'")
+    await board.advance(seconds=2)
+    assert len(side.came) == 3
+    assert await state(board, shop) == "closed"

@@ -37,3 +37,10 @@ SET outcome = 'failed', finished_at = excluded.finished_at, error_kind = $2, err
 UPDATE workflow_action_executions s
 SET status = 'pending', worker_id = NULL, attempt = s.attempt - 1
 WHERE s.id = $1 AND s.attempt = $2 AND s.status = 'running' AND s.worker_id = $3;
+
+-- name: put_off
+-- Put a ready step off for a while, without an attempt: its contact is locked for too long.
+UPDATE workflow_action_executions s
+SET status = 'scheduled', scheduled_at = current_instant() + $2::interval
+WHERE s.id = $1 AND s.status = 'pending'
+RETURNING s.scheduled_at;

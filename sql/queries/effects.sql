@@ -90,6 +90,10 @@ SELECT integration_id, admits, next_at FROM ask_breakers($1::uuid[], $2, $3);
 -- Say which effect is the probe of a half-open breaker.
 UPDATE circuit_breakers SET probe_effect_id = $2 WHERE integration_id = $1 AND state = 'half_open';
 
+-- name: put_off_probe
+-- Let the next probe of a half-open breaker be chosen from this instant on: limits left none now.
+UPDATE circuit_breakers SET probe_expires_at = $2 WHERE integration_id = $1 AND state = 'half_open';
+
 -- name: take_tokens
 -- Take tokens of integrations' limits for a whole batch.
 SELECT integration_id, granted, reason, next_at FROM take_tokens($1::uuid[], $2::integer[], $3);

@@ -122,16 +122,17 @@ WHERE s.workflow_execution_id = ANY ($1::uuid[]) AND s.status = 'pending' AND s.
 RETURNING s.family;
 
 -- name: park_effects
--- Take the ready effects of paused executions out of their lanes.
+-- Take the ready effects of paused executions out of their lanes, and those that are claimed out
+-- of their worker's hand. A row that a dispatch is just locking is waited for, as a cancellation does.
 UPDATE effects f
-SET hold = 'parked'
+SET status = 'pending', hold = 'parked', worker_id = NULL
 WHERE f.id IN (
     SELECT o.id
     FROM effects o
-    WHERE o.execution_id = ANY ($1::uuid[]) AND o.status = 'pending' AND o.hold IS NULL
+    WHERE o.execution_id = ANY ($1::uuid[]) AND o.status IN ('pending', 'claimed')
     ORDER BY o.id
     FOR NO KEY UPDATE
-) AND f.status = 'pending';
+) AND f.status IN ('pending', 'claimed');
 
 -- name: unpark_effects
 -- Put parked effects back into their lanes; gives the families that have ready work by it.
