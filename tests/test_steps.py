@@ -1,5 +1,6 @@
 """Steps: performed in one commit, skipped, branched, retried, held, paused, cancelled."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -359,6 +360,18 @@ async def test_a_contact_has_one_live_run_in_a_workflow_unless_an_entry_key_says
     await world.advance(hours=1)
     (later,) = await world.enrol(workflow, contact)
     assert later.execution_id is not None
+
+
+async def test_of_two_enrolments_at_the_same_time_one_begins_the_run(world: World) -> None:
+    workflow = await world.workflow(("wait_time", {"duration": 1, "unit": "hours"}))
+    contacts = await world.contacts(50)
+    both = await asyncio.gather(
+        world.enrol(workflow, *contacts), world.enrol(workflow, *reversed(contacts))
+    )
+    begun = [e.contact_id for part in both for e in part if e.execution_id is not None]
+    refused = [e.contact_id for part in both for e in part if e.reason == "already_enrolled"]
+    assert sorted(begun) == sorted(refused) == sorted(contacts)
+    assert await world.pool.fetchval("SELECT count(*) FROM workflow_action_executions") == 50
 
 
 # Lanes
