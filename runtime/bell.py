@@ -28,8 +28,8 @@ class Bell:
 
     async def ring(self, bells: Bells) -> None:
         """Ring everything that a transaction made due; after its commit."""
-        if bells.families:
-            await self.ring_families(bells.families)
+        if families := bells.families | bells.sending:
+            await self.ring_families(families)
         if bells.wake_at:
             now = await current_instant(self._pool)
             await self.ring_wakeups(near(bells.wake_at, now, self._bucket))

@@ -11,6 +11,8 @@ class Bells:
     """Families that have ready work, instants at which something falls due, events to hand on."""
 
     families: set[str] = field(default_factory=set)
+    sending: set[str] = field(default_factory=set)
+    """Families that have new effects to send."""
     wake_at: set[datetime] = field(default_factory=set)
     events: bool = False
 
@@ -18,6 +20,7 @@ class Bells:
         """Both."""
         return Bells(
             self.families | other.families,
+            self.sending | other.sending,
             self.wake_at | other.wake_at,
             self.events or other.events,
         )

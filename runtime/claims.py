@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +24,13 @@ from runtime.versions import Versions
 from sql import load
 
 queries = load("claims")
+
+DELETED_EVENT: Final[Mapping[str, Any]] = {
+    "event_type": None,
+    "payload": {},
+    "occurred_at": None,
+    "action_id": None,
+}
 
 
 async def load_items(
@@ -49,7 +56,9 @@ async def load_items(
         if execution["status"] == "running":
             items.append(item)
         elif execution["status"] == "paused":
-            records.append(_kept(item, hold="parked"))
+            # A row that is running was claimed alone, and shall be again.
+            hold = "parked_isolated" if row["status"] == "running" else "parked"
+            records.append(_kept(item, hold=hold))
         else:
             records.append(Record(item, "skipped", None, skip_reason="cancelled"))
     await _load_what_is_needed(db, items)
@@ -131,7 +140,8 @@ async def _load_events(db: Connection, items: Sequence[Item]) -> None:
     rows = await db.fetch(queries.events_by_id, [i.event_id for i in items])
     events = {row["id"]: dict(row) for row in rows}
     for item in items:
-        item.event = events.get(item.event_id)
+        # Retention may have deleted it meanwhile; that it came is still known by its id.
+        item.event = events.get(item.event_id, {**DELETED_EVENT, "id": item.event_id})
 
 
 async def _load_owners(db: Connection, items: Sequence[Item]) -> None:

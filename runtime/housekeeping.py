@@ -19,8 +19,8 @@ from sql import load
 queries = load("housekeeping")
 log = structlog.get_logger(__name__)
 
-INSTALMENT: Final = 5_000
-MOST_INSTALMENTS: Final = 100
+INSTALMENT: Final = 1_000
+MOST_INSTALMENTS: Final = 500
 # Procrastinate's own bound for a worker without heartbeat.
 STALLED_AFTER: Final = timedelta(seconds=30)
 

@@ -28,7 +28,11 @@ async def get_or_create_lanes(db: Connection, keys: Sequence[LaneKey]) -> dict[L
     columns = [list(column) for column in zip(*ordered, strict=True)] if ordered else [[]] * 4
     rows = await db.fetch(queries.find_lanes, *columns)
     if len(rows) < len(ordered):
-        await db.execute(queries.make_lanes, *columns)
+        async with db.transaction():
+            # Locked by a statement of its own: whoever pauses or activates one of them has either
+            # committed by now, or will see the lanes that are made here.
+            await db.execute(queries.lock_workflows, columns[2])
+            await db.execute(queries.make_lanes, *columns)
         rows = await db.fetch(queries.find_lanes, *columns)
     return {
         (r["family"], r["account_id"], r["workflow_id"], r["integration_id"]): r["id"] for r in rows

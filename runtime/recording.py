@@ -54,7 +54,7 @@ async def record(
     await _copy(db, "contact_field_changes", rows.CHANGE, changes)
     bells = Bells(families=set(stage.ready))
     bells.families |= {r.item.action.type.family for r in rounds.records if r.status == "pending"}
-    bells.families |= {registry.effects[e.request.kind].family for e in rounds.effects}
+    bells.sending = {registry.effects[e.request.kind].family for e in rounds.effects}
     bells.wake_at = {r.scheduled_at for r in rounds.records if r.scheduled_at is not None}
     bells.events = await write_events(db, stage.events, now)
     return bells

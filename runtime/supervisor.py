@@ -16,6 +16,7 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 # A part that ran for this long was healthy: its next stop counts as its first.
 HEALTHY_SECONDS: Final = 30.0
+LONGEST_STOP: Final = 60.0
 
 
 class Supervisor:
@@ -36,6 +37,10 @@ class Supervisor:
             try:
                 await part()
                 log.warning("part.stopped", part=name)
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                log.warning("part.cancelled_itself", part=name)
             except Exception as error:  # noqa: BLE001 - whatever it raised, it begins again
                 log.warning("part.crashed", part=name, error=repr(error)[:200])
             self.restarts[name] = self.restarts.get(name, 0) + 1
@@ -51,4 +56,6 @@ class Supervisor:
         parts = [self._parts.pop(name) for name in chosen if name in self._parts]
         for part in parts:
             part.cancel()
-        await asyncio.gather(*parts, return_exceptions=True)
+        if parts:
+            # A part that hangs on a dead network is left behind: the process is about to end.
+            await asyncio.wait(parts, timeout=LONGEST_STOP)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -25,19 +26,28 @@ log = structlog.get_logger(__name__)
 
 # How often a step or an effect may be in hand when a worker dies before it counts as poison.
 MOST_LOSSES: Final = 3
+SLICE: Final = 2_000
+FIRST_ID: Final = UUID(int=0)
 
 
-async def sweep(pool: asyncpg.Pool, registry: Registry) -> Bells:
-    """Do one round of the sweep; gives what to ring."""
+async def sweep(
+    pool: asyncpg.Pool, registry: Registry, behind: UUID | None = None
+) -> tuple[Bells, UUID | None]:
+    """Do one round of the sweep; gives what to ring.
+
+    Steps with effects are looked at slice by slice, however many there are: give the second
+    value to the next round as `behind`.
+    """
     async with pool.acquire() as db:
         bells = await _bury_dead_workers(db, registry)
-        bells |= await _settle_stragglers(db)
         bells.families |= {
             row["family"] for row in await db.fetch(queries.ready_families, list(FAMILIES))
         }
         bells.events = await db.fetchval(queries.has_undispatched_events)
-        bells.wake_at |= {at for at in [await db.fetchval(queries.overdue)] if at is not None}
-    return bells
+        overdue = await db.fetchval(queries.overdue, list(registry.timers))
+        bells.wake_at |= {overdue} if overdue is not None else set()
+        settled, behind = await _settle_stragglers(db, behind)
+    return bells | settled, behind
 
 
 async def _bury_dead_workers(db: Connection, registry: Registry) -> Bells:
@@ -73,9 +83,10 @@ async def _give_back_effects(db: Connection, dead: Sequence[object], registry: R
     return Bells(families=families | await settle(db, ended, now))
 
 
-async def _settle_stragglers(db: Connection) -> Bells:
+async def _settle_stragglers(db: Connection, behind: UUID | None) -> tuple[Bells, UUID | None]:
     """Settle steps whose effects have all ended without anybody noticing (a crash in between)."""
+    rows = await db.fetch(queries.unsettled_steps, behind or FIRST_ID, SLICE)
+    ended = [row["id"] for row in rows if not row["is_open"]]
     async with db.transaction():
-        now = await current_instant(db)
-        rows = await db.fetch(queries.unsettled_steps)
-        return Bells(families=await settle(db, [row["id"] for row in rows], now))
+        families = await settle(db, ended, await current_instant(db))
+    return Bells(families=families), rows[-1]["id"] if len(rows) == SLICE else None

@@ -12,6 +12,7 @@ import procrastinate
 from procrastinate import JobContext
 
 WAKE_QUEUES: Final = ("wake", "maintenance")
+PLAN_SECONDS: Final = 30
 
 
 class Answers(Protocol):
@@ -36,10 +37,19 @@ class Answers(Protocol):
         """Delete what is past its retention, finish stalled tickets."""
 
 
+def every(seconds: int) -> str:
+    """A cron line for every so many seconds of a minute: croniter takes them last, not first."""
+    return f"* * * * * */{seconds}"
+
+
 def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
     """Build the app with its tasks; `sweep_seconds` is the pause between safety sweeps."""
     connector = procrastinate.PsycopgConnector(
-        conninfo=dsn, min_size=1, max_size=2, configure=_configure
+        conninfo=dsn,
+        min_size=1,
+        max_size=2,
+        configure=_configure,
+        kwargs={"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4},
     )
     app = procrastinate.App(connector=connector)
 
@@ -55,12 +65,12 @@ def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
     async def wake(context: JobContext) -> None:
         await _worker(context).wake()
 
-    @app.periodic(cron=f"*/{sweep_seconds} * * * * *")
+    @app.periodic(cron=every(sweep_seconds))
     @app.task(name="sweep", queue="maintenance", pass_context=True, queueing_lock="sweep")
     async def sweep(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - given
         await _worker(context).sweep()
 
-    @app.periodic(cron="*/30 * * * * *")
+    @app.periodic(cron=every(PLAN_SECONDS))
     @app.task(name="plan_wakeups", queue="maintenance", pass_context=True, queueing_lock="plan")
     async def plan_wakeups(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - given
         await _worker(context).plan_wakeups()

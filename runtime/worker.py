@@ -86,6 +86,9 @@ class Worker:
             if family in sending
         }
         self._waking = asyncio.Lock()
+        self._wake_again = False
+        self._sweeping = asyncio.Lock()
+        self._swept_to: UUID | None = None
 
     async def answer_ticket(self, family: str) -> None:
         """Perform ready steps and send ready effects of a family."""
@@ -112,17 +115,19 @@ class Worker:
 
     async def wake(self) -> None:
         """Make ready what has fallen due, and fire due timers."""
+        self._wake_again = True  # whoever is at it looks once more
         if self._waking.locked():
-            return  # whoever is at it goes on until nothing is due
+            return
         async with self._waking:
-            more = True
-            while more:
+            while self._wake_again:
+                self._wake_again = False
                 bells, more = await wake(self._pool)
+                self._wake_again = self._wake_again or more
                 await self.bell.ring(bells)
-            fired = await fire_due(
-                self._pool, self._registry, self._side.fetch, self.versions.active
-            )
-            await self.bell.ring(fired)
+                bells = await fire_due(
+                    self._pool, self._registry, self._side.fetch, self.versions.active
+                )
+                await self.bell.ring(bells)
 
     async def plan_wakeups(self) -> None:
         """Ring for the instants of the near future."""
@@ -131,7 +136,11 @@ class Worker:
 
     async def sweep(self) -> None:
         """Find what lost tickets and dead workers left behind."""
-        await self.bell.ring(await sweep(self._pool, self._registry))
+        if self._sweeping.locked():
+            return  # a slow sweep must not take the places of wake-ups
+        async with self._sweeping:
+            bells, self._swept_to = await sweep(self._pool, self._registry, self._swept_to)
+            await self.bell.ring(bells)
 
     async def keep_house(self) -> None:
         """Delete what is past its retention, finish stalled tickets."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-
 from cli.environment import ROOT
+
 from runtime import embedded_postgres, postgres_cluster
 from runtime.embedded_postgres import EmbeddedPostgresError, start, stop
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
 from cli.environment import ROOT
+
 from sql import MIGRATIONS, QUERIES, Queries, load
 from sql.migrate import MigrationError, migrate
 

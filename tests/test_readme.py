@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from cli.commands import build_parser
+from cli.environment import ROOT
 
 from actors import registry
 from api.server import ROUTES
-from cli.commands import build_parser
-from cli.environment import ROOT
 from runtime.configuration import faults_of_config
 from runtime.settings import Settings, variable_of
 from tests.world import World

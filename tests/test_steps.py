@@ -474,10 +474,12 @@ async def test_an_open_lane_behind_very_many_held_ones_is_found(world: World) ->
         await world.enrol(workflow, contact)
     template = await world.pool.fetchrow("SELECT * FROM workflow_action_executions LIMIT 1")
     assert template is not None
-    # Rows without workflows of their own: held lanes cost the claim nothing, however many.
+    # Steps that belong to the first run: held lanes cost the claim nothing, however many.
     await world.pool.execute(
-        "WITH l AS (INSERT INTO lanes (account_id, family, workflow_id, is_paused)"
-        " SELECT $1, 'crm', gen_random_uuid(), true FROM generate_series(1, $2) RETURNING id)"
+        "WITH w AS (INSERT INTO workflows (account_id, name)"
+        " SELECT $1, 'W' || n FROM generate_series(1, $2) n RETURNING id),"
+        " l AS (INSERT INTO lanes (account_id, family, workflow_id, is_paused)"
+        " SELECT $1, 'crm', w.id, true FROM w RETURNING id)"
         " INSERT INTO workflow_action_executions (account_id, workflow_execution_id, action_id,"
         " contact_id, family, lane_id) SELECT $1, $3, $4, $5, 'crm', l.id FROM l",
         world.account_id,

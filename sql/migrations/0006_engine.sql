@@ -15,7 +15,9 @@ CREATE TABLE lanes (
     held_reason     varchar(40),
     CONSTRAINT one_lane_per_kind_of_work
         UNIQUE NULLS NOT DISTINCT (family, account_id, workflow_id, integration_id),
-    CONSTRAINT a_held_lane_says_why CHECK (held_until IS NULL OR held_reason IS NOT NULL)
+    CONSTRAINT a_held_lane_says_why CHECK (held_until IS NULL OR held_reason IS NOT NULL),
+    CONSTRAINT lane_workflow_is_of_account FOREIGN KEY (account_id, workflow_id)
+        REFERENCES workflows (account_id, id) ON DELETE CASCADE
 );
 CREATE INDEX lanes_by_workflow ON lanes (workflow_id);
 CREATE INDEX lanes_by_integration ON lanes (integration_id) WHERE integration_id IS NOT NULL;
@@ -72,7 +74,7 @@ CREATE TABLE workflow_action_executions (
     family                 varchar(20) NOT NULL,
     lane_id                bigint NOT NULL,
     phase                  varchar(10) NOT NULL DEFAULT 'perform',
-    hold                   varchar(10),
+    hold                   varchar(20),
     priority               smallint NOT NULL DEFAULT 0,
     sequence               integer NOT NULL DEFAULT 0,
     attempt                integer NOT NULL DEFAULT 0,
@@ -88,7 +90,7 @@ CREATE TABLE workflow_action_executions (
         status IN ('pending', 'scheduled', 'running', 'completed', 'failed', 'skipped', 'waiting')
     ),
     CONSTRAINT step_has_known_phase CHECK (phase IN ('perform', 'resume', 'settle')),
-    CONSTRAINT step_has_known_hold CHECK (hold IN ('parked', 'isolated')),
+    CONSTRAINT step_has_known_hold CHECK (hold IN ('parked', 'isolated', 'parked_isolated')),
     CONSTRAINT a_scheduled_step_has_its_instant CHECK (status <> 'scheduled' OR scheduled_at IS NOT NULL),
     CONSTRAINT a_waiting_step_says_for_what CHECK (status <> 'waiting' OR waiting_for IS NOT NULL),
     CONSTRAINT a_failed_step_says_why CHECK (status <> 'failed' OR error_code IS NOT NULL),
@@ -110,12 +112,14 @@ CREATE INDEX action_executions_timeout ON workflow_action_executions (scheduled_
     WHERE status = 'waiting' AND scheduled_at IS NOT NULL;
 CREATE INDEX action_executions_in_hand ON workflow_action_executions (worker_id)
     WHERE status = 'running' AND worker_id IS NOT NULL;
+CREATE INDEX action_executions_with_effects ON workflow_action_executions (id)
+    WHERE status = 'running' AND worker_id IS NULL;
 CREATE INDEX action_executions_failed ON workflow_action_executions (completed_at)
     WHERE status = 'failed';
 COMMENT ON COLUMN workflow_action_executions.phase IS
     'What a claim does with it: perform (first or again), resume (its wait is over), settle (its effects have ended).';
 COMMENT ON COLUMN workflow_action_executions.hold IS
-    'parked: its execution is paused; isolated: was in hand when a worker died, is claimed alone.';
+    'parked: its execution is paused; isolated: was in hand when a worker died, is claimed alone; parked_isolated: both.';
 COMMENT ON COLUMN workflow_action_executions.event_id IS
     'The domain event that ended its wait; NULL after a time-out. Whoever sets pending first has won.';
 COMMENT ON COLUMN workflow_action_executions.return_action_id IS
@@ -160,7 +164,7 @@ CREATE TABLE integrations (
     breaker_open_seconds   integer NOT NULL DEFAULT 30,
     created_at          timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT integrations_belong_to_account UNIQUE (account_id, id),
-    CONSTRAINT integration_rate_is_positive CHECK (rate_per_second > 0),
+    CONSTRAINT integration_rate_is_sane CHECK (rate_per_second > 0 AND rate_per_second <= 100000),
     CONSTRAINT integration_burst_is_positive CHECK (burst > 0),
     CONSTRAINT integration_concurrency_is_positive CHECK (max_concurrent > 0),
     CONSTRAINT integration_breaker_is_sane
@@ -199,7 +203,7 @@ CREATE TABLE effects (
     kind              varchar(40) NOT NULL,
     family            varchar(20) NOT NULL,
     lane_id           bigint NOT NULL,
-    integration_id    uuid REFERENCES integrations(id),
+    integration_id    uuid,
     gates_step        boolean NOT NULL DEFAULT true,
     status            varchar(12) NOT NULL DEFAULT 'pending',
     priority          smallint NOT NULL DEFAULT 0,
@@ -225,6 +229,8 @@ CREATE TABLE effects (
         status IN ('pending', 'scheduled', 'claimed', 'dispatched',
                    'succeeded', 'failed', 'unknown', 'suppressed', 'cancelled')
     ),
+    CONSTRAINT effect_integration_is_of_account FOREIGN KEY (account_id, integration_id)
+        REFERENCES integrations (account_id, id),
     CONSTRAINT effect_has_known_hold CHECK (hold IN ('parked', 'isolated')),
     CONSTRAINT effect_key_is_used_once UNIQUE (account_id, idempotency_key),
     CONSTRAINT a_claimed_effect_is_in_somebodys_hand CHECK (
@@ -242,8 +248,7 @@ CREATE INDEX effects_in_hand_by_integration ON effects (integration_id)
     WHERE status IN ('claimed', 'dispatched') AND integration_id IS NOT NULL;
 CREATE INDEX effects_by_step ON effects (step_id);
 CREATE INDEX effects_by_contact ON effects (contact_id);
-CREATE INDEX effects_by_execution ON effects (execution_id)
-    WHERE status IN ('pending', 'scheduled', 'claimed', 'dispatched');
+CREATE INDEX effects_by_execution ON effects (execution_id);
 CREATE INDEX undispatched_effects_by_address ON effects (account_id, channel, address)
     WHERE status IN ('pending', 'scheduled', 'claimed') AND address IS NOT NULL;
 COMMENT ON COLUMN effects.gates_step IS
@@ -324,6 +329,8 @@ CREATE TABLE domain_events (
     CONSTRAINT event_type_is_a_name CHECK (event_type ~ '^[a-z][a-z0-9_]*$')
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 CREATE INDEX undispatched_domain_events ON domain_events (id) WHERE dispatched_at IS NULL;
+-- For retention: events are stored in the order of time.
+CREATE INDEX domain_events_by_time ON domain_events USING brin (occurred_at);
 CREATE INDEX domain_events_by_contact ON domain_events (contact_id, event_type, occurred_at);
 CREATE UNIQUE INDEX domain_event_is_taken_in_once
     ON domain_events (account_id, dedupe_key) WHERE dedupe_key IS NOT NULL;

@@ -7,13 +7,13 @@ SELECT w.account_id, a.name AS account, w.family, w.what, count(*) AS ready,
     current_instant() - min(w.ready_at) AS oldest
 FROM (
     SELECT s.account_id, s.family, 'step' AS what, s.ready_at,
-        s.hold = 'parked' OR l.is_paused OR coalesce(l.held_until > current_instant(), false) AS is_held
+        coalesce(s.hold LIKE 'parked%', false) OR l.is_paused OR coalesce(l.held_until > current_instant(), false) AS is_held
     FROM workflow_action_executions s
     JOIN lanes l ON l.id = s.lane_id
     WHERE s.status = 'pending'
     UNION ALL
     SELECT f.account_id, f.family, 'effect', f.ready_at,
-        f.hold = 'parked' OR l.is_paused OR coalesce(l.held_until > current_instant(), false)
+        coalesce(f.hold = 'parked', false) OR l.is_paused OR coalesce(l.held_until > current_instant(), false)
     FROM effects f
     JOIN lanes l ON l.id = f.lane_id
     WHERE f.status = 'pending'
@@ -38,7 +38,7 @@ SELECT s.account_id, s.id AS step_id, s.workflow_execution_id AS execution_id, s
                 WHERE f.step_id = s.id AND f.gates_step GROUP BY f.status
             ) o
         )
-        WHEN s.hold = 'parked' THEN 'execution paused'
+        WHEN s.hold LIKE 'parked%' THEN 'execution paused'
         WHEN l.is_paused THEN 'workflow paused'
         WHEN l.held_until > current_instant() THEN l.held_reason
         WHEN s.hold = 'isolated' THEN 'ready, to be claimed alone'

@@ -33,7 +33,8 @@ FROM unnest(
     occurred_at
 )
 JOIN contacts c ON c.id = w.contact_id AND c.account_id = w.account_id AND c.erased_at IS NULL
-ORDER BY w.id
+-- In one order of keys, so that two intakes of the same events cannot deadlock.
+ORDER BY w.dedupe_key, w.id
 ON CONFLICT (account_id, dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING
 RETURNING id, dispatched_at IS NULL AS is_undispatched;
 

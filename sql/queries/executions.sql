@@ -98,11 +98,12 @@ RETURNING e.id;
 -- name: park_steps
 -- Take the ready steps of paused executions out of their lanes; those in hand park themselves.
 UPDATE workflow_action_executions s
-SET hold = 'parked'
+SET hold = CASE s.hold WHEN 'isolated' THEN 'parked_isolated' ELSE 'parked' END
 WHERE s.id IN (
     SELECT o.id
     FROM workflow_action_executions o
-    WHERE o.workflow_execution_id = ANY ($1::uuid[]) AND o.status = 'pending' AND o.hold IS NULL
+    WHERE o.workflow_execution_id = ANY ($1::uuid[]) AND o.status = 'pending'
+      AND (o.hold IS NULL OR o.hold = 'isolated')
     ORDER BY o.id
     FOR NO KEY UPDATE SKIP LOCKED
 );
@@ -117,8 +118,9 @@ RETURNING e.id;
 -- name: unpark_steps
 -- Put parked steps back into their lanes; gives the families that have ready work by it.
 UPDATE workflow_action_executions s
-SET hold = NULL, ready_at = $2
-WHERE s.workflow_execution_id = ANY ($1::uuid[]) AND s.status = 'pending' AND s.hold = 'parked'
+SET hold = CASE s.hold WHEN 'parked_isolated' THEN 'isolated' END, ready_at = $2
+WHERE s.workflow_execution_id = ANY ($1::uuid[]) AND s.status = 'pending'
+  AND s.hold IN ('parked', 'parked_isolated')
 RETURNING s.family;
 
 -- name: park_effects
@@ -137,6 +139,6 @@ WHERE f.id IN (
 -- name: unpark_effects
 -- Put parked effects back into their lanes; gives the families that have ready work by it.
 UPDATE effects f
-SET hold = NULL, ready_at = $2
+SET hold = CASE WHEN f.losses > 0 THEN 'isolated' END, ready_at = $2
 WHERE f.execution_id = ANY ($1::uuid[]) AND f.status = 'pending' AND f.hold = 'parked'
 RETURNING f.family;

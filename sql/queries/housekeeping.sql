@@ -33,7 +33,6 @@ SELECT count(*) FROM gone;
 WITH old AS (
     SELECT v.id FROM domain_events v
     WHERE v.occurred_at < $1 AND v.dispatched_at IS NOT NULL
-    ORDER BY v.id
     LIMIT $2
 ),
 gone AS (

@@ -117,16 +117,16 @@ WHERE f.id = j.id
 RETURNING f.step_id, f.gates_step, f.family, f.status;
 
 -- name: unsettled_steps
--- Steps that wait for effects of which none is open any more.
-SELECT s.id
-FROM workflow_action_executions s
-WHERE s.status = 'running' AND s.worker_id IS NULL AND s.phase = 'settle'
-  AND NOT EXISTS (
+-- Of the next $2 steps with effects behind this one: whether each has effects that are open.
+SELECT s.id, EXISTS (
     SELECT FROM effects f
     WHERE f.step_id = s.id AND f.gates_step
       AND f.status IN ('pending', 'scheduled', 'claimed', 'dispatched')
-  )
-LIMIT 1000;
+) AS is_open
+FROM workflow_action_executions s
+WHERE s.status = 'running' AND s.worker_id IS NULL AND s.id > $1
+ORDER BY s.id
+LIMIT $2;
 
 -- name: ready_families
 -- Families that have a ready step or effect in an open lane: one loose scan each.
@@ -163,28 +163,31 @@ FROM (SELECT lane_id FROM step_lanes UNION SELECT lane_id FROM effect_lanes) bus
 JOIN lanes l ON l.id = busy.lane_id
 WHERE NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 UNION
-SELECT s.family FROM workflow_action_executions s WHERE s.status = 'pending' AND s.hold = 'isolated'
+SELECT s.family
+FROM workflow_action_executions s
+JOIN lanes l ON l.id = s.lane_id
+WHERE s.status = 'pending' AND s.hold = 'isolated'
+  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 UNION
-SELECT f.family FROM effects f WHERE f.status = 'pending' AND f.hold = 'isolated';
+SELECT f.family
+FROM effects f
+JOIN lanes l ON l.id = f.lane_id
+WHERE f.status = 'pending' AND f.hold = 'isolated'
+  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()));
 
 -- name: has_undispatched_events
 -- Whether any domain event is still to be handed on.
 SELECT EXISTS (SELECT FROM domain_events v WHERE v.dispatched_at IS NULL);
 
 -- name: overdue
--- The clock's instant if anything has fallen due that was not woken; NULL otherwise.
+-- The clock's instant if anything has fallen due that was not woken, or a timer of one of these
+-- kinds has not fired; NULL otherwise. Each least instant is the first entry of an index.
 SELECT c.instant
 FROM (SELECT current_instant() AS instant) c
-WHERE EXISTS (
-    SELECT FROM workflow_action_executions s
-    WHERE s.status = 'scheduled' AND s.scheduled_at <= c.instant
-) OR EXISTS (
-    SELECT FROM workflow_action_executions s
-    WHERE s.status = 'waiting' AND s.scheduled_at <= c.instant
-) OR EXISTS (
-    SELECT FROM effects f WHERE f.status = 'scheduled' AND f.scheduled_at <= c.instant
-) OR EXISTS (
-    SELECT FROM lanes l WHERE l.held_until <= c.instant
-) OR EXISTS (
-    SELECT FROM timers t WHERE t.due_at <= c.instant
+WHERE c.instant >= least(
+    (SELECT min(s.scheduled_at) FROM workflow_action_executions s WHERE s.status = 'scheduled'),
+    (SELECT min(s.scheduled_at) FROM workflow_action_executions s WHERE s.status = 'waiting'),
+    (SELECT min(f.scheduled_at) FROM effects f WHERE f.status = 'scheduled'),
+    (SELECT min(l.held_until) FROM lanes l),
+    (SELECT min(t.due_at) FROM timers t WHERE t.kind = ANY ($1::text[]))
 );

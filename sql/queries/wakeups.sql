@@ -59,7 +59,9 @@ SELECT family, count(*) AS woken FROM woken GROUP BY family;
 -- Open the lanes whose hold is over; gives their families.
 UPDATE lanes l
 SET held_until = NULL, held_reason = NULL
-WHERE l.held_until <= $1
+WHERE l.id IN (
+    SELECT o.id FROM lanes o WHERE o.held_until <= $1 ORDER BY o.id FOR NO KEY UPDATE
+) AND l.held_until <= $1
 RETURNING l.family;
 
 -- name: due_buckets
