@@ -25,8 +25,7 @@ class RemoveTag(Config):
 
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     """Take the tags off in one statement; the tags themselves stay."""
-    # No tag has a NUL in its name, and PostgreSQL takes no text that has one.
-    names = [str(item.values["tag_name"]).strip().replace("\x00", "") for item in items]
+    names = [str(item.values["tag_name"]).strip() for item in items]
     rows = await stage.db.fetch(
         queries.remove_contact_tags,
         [item.account_id for item in items],

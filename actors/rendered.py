@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -13,8 +12,6 @@ from runtime.outcomes import Failed
 from runtime.stage import Item
 
 Made = TypeVar("Made")
-
-_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 # A file of the machine, a placeholder and an alias of the machine's choice: no places.
 _NO_ZONES = {"localtime", "Factory", "posixrules"}
@@ -55,7 +52,8 @@ def is_blank(value: Any) -> bool:
 def text_of(value: str | None, field: str, longest: int) -> str | None:
     """Strip a rendered text; None when nothing is left.
 
-    UnusableError: text_too_long, or text_unusable for what PostgreSQL cannot store.
+    UnusableError: text_too_long. What PostgreSQL cannot store (NUL, lone surrogates) needs no look:
+    no literal of a config or of its merge fields has it, and what was stored cannot.
     """
     text = (value or "").strip()
     if len(text) > longest:
@@ -63,8 +61,6 @@ def text_of(value: str | None, field: str, longest: int) -> str | None:
             "text_too_long",
             f"{field} may have {longest:,} characters after rendering, not {len(text):,}",
         )
-    if _NOT_STORABLE.search(text):
-        raise UnusableError("text_unusable", f"{field} has characters that cannot be stored")
     return text or None
 
 

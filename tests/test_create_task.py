@@ -87,7 +87,6 @@ async def test_a_user_of_another_account_does_not_exist(crm: Crm) -> None:
     [
         ({"title": " {{contact.nothing}} "}, "title_empty"),
         ({"title": "{{contact.last_name}}"}, "text_too_long"),
-        ({"title": "x", "description": r"{{ '\ud800' }}"}, "text_unusable"),
         ({"title": "x", "assignee_id": "{{contact.first_name}}"}, "reference_unusable"),
     ],
 )

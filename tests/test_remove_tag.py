@@ -39,9 +39,7 @@ async def test_removes_the_tag_in_any_case_and_emits_tag_removed(crm: Crm) -> No
     assert event.payload == {"tag_id": str(tag), "tag_name": "vip ÖSTERREICH"}
 
 
-@pytest.mark.parametrize(
-    "name", ["never made", "{{contact.nothing}}", r"{{ 'n\x00l' }}", "x" * 200]
-)
+@pytest.mark.parametrize("name", ["never made", "{{contact.nothing}}", "x" * 200])
 async def test_a_tag_that_is_not_there_lets_the_workflow_continue(crm: Crm, name: str) -> None:
     account = await crm.account()
     contact = await crm.contact(account)
