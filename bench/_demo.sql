@@ -99,5 +99,9 @@ SELECT
     (SELECT count(*) FROM workflow_action_executions
      WHERE (result_data ->> 'timed_out')::boolean) AS timed_out,
     (SELECT max(n) - min(n) FROM (
-        SELECT count(*) AS n FROM contacts WHERE owner_id IS NOT NULL GROUP BY owner_id
+        SELECT count(c.id) AS n
+        FROM team_members m
+        JOIN users u ON u.id = m.user_id AND u.is_available
+        LEFT JOIN contacts c ON c.owner_id = u.id
+        GROUP BY u.id
      ) shares) AS widest_gap;

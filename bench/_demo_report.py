@@ -40,7 +40,9 @@ async def show(console: Console, pool: asyncpg.Pool, seconds: float) -> None:
     console.print(
         f"{steps:,} actions in {seconds:.1f} s: {steps / seconds:,.0f} actions per second"
     )
-    console.print("\nThree queries to try (`demo --keep`, then psql with the address it prints):")
+    console.print(
+        "\nThree queries to try while `run.py demo --keep` runs, by the command it prints:"
+    )
     for query in TO_TRY:
         console.print(f"  {query}", markup=False)
 

@@ -49,7 +49,12 @@ def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
         min_size=1,
         max_size=2,
         configure=_configure,
-        kwargs={"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4},
+        kwargs={
+            "application_name": "callboard tickets",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 4,
+        },
     )
     app = procrastinate.App(connector=connector)
 

@@ -85,7 +85,7 @@ class World:
         names = ", ".join(columns)
         marks = ", ".join(f"${n}" for n in range(1, len(columns) + 1))
         row_id: UUID = await self.pool.fetchval(
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING id", *columns.values()
+            f"INSERT INTO {table} ({names}) VALUES ({marks}) RETURNING *", *columns.values()
         )
         return row_id
 

@@ -1,6 +1,8 @@
 -- Accounts and the people who work in them. Every row of every other table belongs to one
--- account; where a row points at another, the account is part of the foreign key, so that a
--- reference across accounts cannot be stored.
+-- account. Where a row points at another, the account is part of the foreign key, so that a
+-- reference across accounts cannot be stored. Exceptions: attempts and effects point at their
+-- step by its id alone (an index more on the busiest table would be the price), and domain events
+-- and logs, which outlive what they speak of, have no foreign keys but those named.
 
 CREATE TABLE accounts (
     id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),

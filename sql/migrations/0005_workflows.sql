@@ -68,6 +68,7 @@ CREATE TABLE workflow_actions (
     CONSTRAINT action_has_known_failure_mode CHECK (on_failure IN ('fail', 'continue')),
     CONSTRAINT action_config_is_an_object CHECK (jsonb_typeof(action_config) = 'object'),
     CONSTRAINT action_is_not_its_own_fallback CHECK (fallback_action_id <> id),
+    CONSTRAINT actions_belong_to_account UNIQUE (account_id, id),
     CONSTRAINT action_workflow_is_of_account FOREIGN KEY (account_id, workflow_id)
         REFERENCES workflows (account_id, id) ON DELETE CASCADE,
     CONSTRAINT action_branch_is_of_workflow FOREIGN KEY (workflow_id, branch_id)
@@ -89,6 +90,7 @@ CREATE TABLE workflow_versions (
     activated_by  uuid,
     activated_at  timestamptz NOT NULL,
     CONSTRAINT version_numbers_count_up UNIQUE (workflow_id, number),
+    CONSTRAINT versions_belong_to_account UNIQUE (account_id, workflow_id, id),
     CONSTRAINT version_workflow_is_of_account FOREIGN KEY (account_id, workflow_id)
         REFERENCES workflows (account_id, id) ON DELETE CASCADE
 );
@@ -109,7 +111,9 @@ CREATE TABLE workflow_version_actions (
     is_enabled          boolean NOT NULL,
     on_failure          varchar(10) NOT NULL,
     fallback_action_id  uuid,
-    PRIMARY KEY (version_id, action_id)
+    PRIMARY KEY (version_id, action_id),
+    CONSTRAINT version_action_is_of_account FOREIGN KEY (account_id, action_id)
+        REFERENCES workflow_actions (account_id, id)
 );
 
 -- Which domain events start which active workflow; one row per workflow with a trigger.
@@ -140,7 +144,7 @@ CREATE TABLE campaigns (
 
 CREATE TABLE audit_log (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    account_id   uuid NOT NULL,
+    account_id   uuid NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
     user_id      uuid,
     action       text NOT NULL,
     entity_type  text NOT NULL,

@@ -27,8 +27,8 @@ COMMENT ON COLUMN lanes.workflow_id IS 'NULL: effects that belong to no workflow
 CREATE TABLE workflow_executions (
     id                 uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     account_id         uuid NOT NULL,
-    workflow_id        uuid NOT NULL REFERENCES workflows(id),
-    version_id         uuid NOT NULL REFERENCES workflow_versions(id),
+    workflow_id        uuid NOT NULL,
+    version_id         uuid NOT NULL,
     contact_id         uuid NOT NULL,
     status             varchar(10) NOT NULL DEFAULT 'running',
     entry_key          text NOT NULL DEFAULT '',
@@ -43,6 +43,9 @@ CREATE TABLE workflow_executions (
         status IN ('running', 'paused', 'completed', 'failed', 'cancelled')
     ),
     CONSTRAINT execution_priority_is_in_range CHECK (priority BETWEEN -100 AND 100),
+    CONSTRAINT executions_belong_to_account UNIQUE (account_id, id),
+    CONSTRAINT execution_version_is_of_account FOREIGN KEY (account_id, workflow_id, version_id)
+        REFERENCES workflow_versions (account_id, workflow_id, id),
     CONSTRAINT execution_contact_is_of_account FOREIGN KEY (account_id, contact_id)
         REFERENCES contacts (account_id, id)
 ) WITH (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
@@ -60,9 +63,9 @@ COMMENT ON COLUMN workflow_executions.event_depth IS
 CREATE TABLE workflow_action_executions (
     id                     uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     account_id             uuid NOT NULL,
-    workflow_execution_id  uuid NOT NULL REFERENCES workflow_executions(id),
-    action_id              uuid NOT NULL REFERENCES workflow_actions(id),
-    contact_id             uuid NOT NULL REFERENCES contacts(id),
+    workflow_execution_id  uuid NOT NULL,
+    action_id              uuid NOT NULL,
+    contact_id             uuid NOT NULL,
     status                 varchar(20) NOT NULL DEFAULT 'pending',
     started_at             timestamptz,
     completed_at           timestamptz,
@@ -86,6 +89,13 @@ CREATE TABLE workflow_action_executions (
     event_id               bigint,
     return_action_id       uuid,
     worker_id              uuid,
+    -- The specification's references, with the account in them.
+    CONSTRAINT step_execution_is_of_account FOREIGN KEY (account_id, workflow_execution_id)
+        REFERENCES workflow_executions (account_id, id),
+    CONSTRAINT step_action_is_of_account FOREIGN KEY (account_id, action_id)
+        REFERENCES workflow_actions (account_id, id),
+    CONSTRAINT step_contact_is_of_account FOREIGN KEY (account_id, contact_id)
+        REFERENCES contacts (account_id, id),
     CONSTRAINT valid_execution_status CHECK (
         status IN ('pending', 'scheduled', 'running', 'completed', 'failed', 'skipped', 'waiting')
     ),
@@ -197,9 +207,9 @@ CREATE TABLE effects (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     account_id        uuid NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
     step_id           uuid REFERENCES workflow_action_executions(id),
-    execution_id      uuid REFERENCES workflow_executions(id),
+    execution_id      uuid,
     workflow_id       uuid,
-    contact_id        uuid REFERENCES contacts(id),
+    contact_id        uuid,
     kind              varchar(40) NOT NULL,
     family            varchar(20) NOT NULL,
     lane_id           bigint NOT NULL,
@@ -229,6 +239,10 @@ CREATE TABLE effects (
         status IN ('pending', 'scheduled', 'claimed', 'dispatched',
                    'succeeded', 'failed', 'unknown', 'suppressed', 'cancelled')
     ),
+    CONSTRAINT effect_execution_is_of_account FOREIGN KEY (account_id, execution_id)
+        REFERENCES workflow_executions (account_id, id),
+    CONSTRAINT effect_contact_is_of_account FOREIGN KEY (account_id, contact_id)
+        REFERENCES contacts (account_id, id),
     CONSTRAINT effect_integration_is_of_account FOREIGN KEY (account_id, integration_id)
         REFERENCES integrations (account_id, id),
     CONSTRAINT effect_has_known_hold CHECK (hold IN ('parked', 'isolated')),
@@ -342,13 +356,15 @@ CREATE TABLE campaign_enrollments (
     account_id     uuid NOT NULL,
     campaign_id    uuid NOT NULL,
     contact_id     uuid NOT NULL,
-    execution_id   uuid REFERENCES workflow_executions(id) ON DELETE SET NULL,
+    execution_id   uuid,
     status         varchar(10) NOT NULL DEFAULT 'active',
     enrolled_at    timestamptz NOT NULL,
     ended_at       timestamptz,
     removal_reason text,
     step_id        uuid,
     CONSTRAINT enrollment_has_known_status CHECK (status IN ('active', 'completed', 'removed')),
+    CONSTRAINT enrollment_execution_is_of_account FOREIGN KEY (account_id, execution_id)
+        REFERENCES workflow_executions (account_id, id) ON DELETE SET NULL (execution_id),
     CONSTRAINT enrollment_campaign_is_of_account FOREIGN KEY (account_id, campaign_id)
         REFERENCES campaigns (account_id, id),
     CONSTRAINT enrollment_contact_is_of_account FOREIGN KEY (account_id, contact_id)
@@ -364,6 +380,10 @@ CREATE TABLE enrollment_refusals (
     contact_id   uuid NOT NULL,
     event_id     bigint,
     reason       varchar(60) NOT NULL,
-    refused_at   timestamptz NOT NULL
+    refused_at   timestamptz NOT NULL,
+    CONSTRAINT refusal_workflow_is_of_account FOREIGN KEY (account_id, workflow_id)
+        REFERENCES workflows (account_id, id) ON DELETE CASCADE,
+    CONSTRAINT refusal_contact_is_of_account FOREIGN KEY (account_id, contact_id)
+        REFERENCES contacts (account_id, id) ON DELETE CASCADE
 );
 CREATE INDEX enrollment_refusals_by_contact ON enrollment_refusals (contact_id, refused_at);

@@ -2,31 +2,47 @@
 -- are written so that a filter on account_id or contact_id reaches the indexes.
 
 CREATE VIEW backlog AS
-SELECT w.account_id, a.name AS account, w.family, w.what, count(*) AS ready,
+SELECT w.account_id, a.name AS account, w.family, w.what, w.age, count(*) AS ready,
     count(*) FILTER (WHERE w.is_held) AS held,
-    current_instant() - min(w.ready_at) AS oldest
-FROM (
+    c.instant - min(w.ready_at) AS oldest
+FROM (SELECT current_instant() AS instant) c
+CROSS JOIN LATERAL (
     SELECT s.account_id, s.family, 'step' AS what, s.ready_at,
-        coalesce(s.hold LIKE 'parked%', false) OR l.is_paused OR coalesce(l.held_until > current_instant(), false) AS is_held
+        CASE
+            WHEN c.instant - s.ready_at < interval '1 second' THEN 'under 1 s'
+            WHEN c.instant - s.ready_at < interval '1 minute' THEN 'under 1 min'
+            WHEN c.instant - s.ready_at < interval '1 hour' THEN 'under 1 h'
+            ELSE '1 h and more'
+        END AS age,
+        coalesce(s.hold LIKE 'parked%', false) OR l.is_paused
+            OR coalesce(l.held_until > c.instant, false) AS is_held
     FROM workflow_action_executions s
     JOIN lanes l ON l.id = s.lane_id
     WHERE s.status = 'pending'
     UNION ALL
     SELECT f.account_id, f.family, 'effect', f.ready_at,
-        coalesce(f.hold = 'parked', false) OR l.is_paused OR coalesce(l.held_until > current_instant(), false)
+        CASE
+            WHEN c.instant - f.ready_at < interval '1 second' THEN 'under 1 s'
+            WHEN c.instant - f.ready_at < interval '1 minute' THEN 'under 1 min'
+            WHEN c.instant - f.ready_at < interval '1 hour' THEN 'under 1 h'
+            ELSE '1 h and more'
+        END,
+        coalesce(f.hold = 'parked', false) OR l.is_paused
+            OR coalesce(l.held_until > c.instant, false)
     FROM effects f
     JOIN lanes l ON l.id = f.lane_id
     WHERE f.status = 'pending'
 ) w
 JOIN accounts a ON a.id = w.account_id
-GROUP BY w.account_id, a.name, w.family, w.what;
+GROUP BY w.account_id, a.name, w.family, w.what, w.age, c.instant;
 COMMENT ON VIEW backlog IS
-    'Ready work by account and family: how many steps and effects, how many of them held, the age of the oldest.';
+    'Ready work by account, family and age: how many steps and effects, how many of them held, the age of the oldest.';
 
 CREATE VIEW open_steps AS
 SELECT s.account_id, s.id AS step_id, s.workflow_execution_id AS execution_id, s.contact_id,
     w.name AS workflow, a.action_type, s.status,
     CASE
+        WHEN e.status = 'paused' THEN 'execution paused'
         WHEN s.status = 'scheduled' AND s.phase = 'perform' THEN 'retry ' || s.retry_count || ' after ' || coalesce(s.error_code, 'a failure')
         WHEN s.status = 'scheduled' THEN 'sleeping'
         WHEN s.status = 'waiting' THEN 'waiting for ' || s.waiting_for
@@ -38,15 +54,16 @@ SELECT s.account_id, s.id AS step_id, s.workflow_execution_id AS execution_id, s
                 WHERE f.step_id = s.id AND f.gates_step GROUP BY f.status
             ) o
         )
-        WHEN s.hold LIKE 'parked%' THEN 'execution paused'
         WHEN l.is_paused THEN 'workflow paused'
         WHEN l.held_until > current_instant() THEN l.held_reason
         WHEN s.hold = 'isolated' THEN 'ready, to be claimed alone'
+        WHEN EXISTS (SELECT FROM batches_in_hand b WHERE s.id = ANY (b.step_ids)) THEN 'in hand'
         ELSE 'ready'
     END AS reason,
     CASE WHEN s.status = 'pending' THEN l.held_until ELSE s.scheduled_at END AS until,
     coalesce(s.ready_at, s.started_at) AS since
 FROM workflow_action_executions s
+JOIN workflow_executions e ON e.id = s.workflow_execution_id
 JOIN workflow_actions a ON a.id = s.action_id
 JOIN workflows w ON w.id = a.workflow_id
 JOIN lanes l ON l.id = s.lane_id
