@@ -7,6 +7,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from runtime import clock
 from runtime.conditions import met
@@ -170,6 +172,64 @@ async def test_of_event_and_time_out_exactly_one_wins(
     assert (outcome["event"] is None) is outcome["timed_out"]
     attempts = await world.pool.fetchval("SELECT count(*) FROM workflow_action_attempts")
     assert attempts == 2
+
+
+async def _blocked_or_done(world: World, task: asyncio.Future[Any], db: Any) -> None:
+    """Wait until a task has ended or its own connection waits for a lock."""
+    waiting = "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1"
+    pid = db.get_server_pid()
+    while not (task.done() or await world.pool.fetchval(waiting, pid)):
+        pass
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    order=st.permutations(["event", "event", "time-out", "time-out"]),
+    commits=st.permutations(range(4)),
+)
+async def test_however_events_and_time_outs_interleave_the_wait_ends_once(
+    world: World, order: list[str], commits: list[int]
+) -> None:
+    """Two events and two wake-ups begin in any order and commit in any other, all at once."""
+    workflow = await world.workflow(WAIT)
+    contact = await world.contact()
+    execution = await world.run(workflow, contact)
+    now = await clock.advance(world.pool, timedelta(days=2))
+    connections = [await world.pool.acquire() for _ in order]
+    transactions = [db.transaction() for db in connections]
+    running = []
+    for db, transaction, who in zip(connections, transactions, order, strict=True):
+        await transaction.start()
+        step = (
+            take_in(db, [IncomingEvent(world.account_id, "form_submit", contact)])
+            if who == "event"
+            else db.fetch(wakeups.time_out_waits, now, 100)
+        )
+        running.append(asyncio.ensure_future(step))
+        await _blocked_or_done(world, running[-1], db)
+    left = list(commits)
+    while left:
+        # Of those that are not waiting for another's lock, the next in the drawn order: there
+        # always is one, or they would be deadlocked.
+        await asyncio.wait([running[n] for n in left], return_when=asyncio.FIRST_COMPLETED)
+        number = next(n for n in left if running[n].done())
+        await running[number]
+        await transactions[number].commit()
+        left.remove(number)
+    for db in connections:
+        await world.pool.release(db)
+    await world.settle()
+    outcome = await result(world, execution)
+    assert outcome["timed_out"] is (outcome["event"] is None)
+    attempts = await world.pool.fetch(
+        "SELECT outcome FROM workflow_action_attempts t"
+        " JOIN workflow_action_executions s ON s.id = t.step_id"
+        " WHERE s.workflow_execution_id = $1 ORDER BY t.attempt",
+        execution,
+    )
+    assert [row["outcome"] for row in attempts] == ["waited", "completed"]
 
 
 @pytest.mark.parametrize("first", ["event", "wait"])
