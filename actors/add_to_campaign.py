@@ -3,12 +3,12 @@
 A campaign that is not active, or whose workflow is not, skips the step (campaign_not_active,
 campaign_workflow_not_active), and so do a contact that is in already (already_enrolled) and a
 campaign without places (campaign_full). The limit counts who is in and who went through to the
-end; who was removed has left a place free.
+end; who was removed has left a place free, and who is not let in takes none.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -63,9 +63,8 @@ class AddToCampaign(Config):
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What enrolments that can be made by one call have in common."""
+    """What the enrolments in a campaign that one call can make have in common."""
 
-    campaign_id: UUID
     step_id: UUID | None
     may_repeat: bool
     event_depth: int
@@ -78,22 +77,42 @@ class _Campaign:
     version: CompiledVersion | None
     places: int | None
 
+    def seat(self) -> bool:
+        """Take one of the places, if there is any left."""
+        if self.places is None:
+            return True
+        if self.places <= 0:
+            return False
+        self.places -= 1
+        return True
+
+    def give_back(self, places: int) -> None:
+        """Let others have places that were taken and not used."""
+        if self.places is not None:
+            self.places += places
+
+
+_Key = tuple[UUID, UUID]
+"""An account and a campaign."""
+
+_Waiting = tuple[Item, _Start]
+
 
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     """Enrol set-based: the number of statements grows with campaigns and starts, not with items."""
-    wanted = sorted({_config(item).campaign_id for item in items})
+    wanted = list(zip(*{_key(item) for item in items}, strict=True))
     # In a statement of its own: the next one sees what the holders of the locks committed.
-    await stage.db.execute(queries.lock_limited_campaigns, wanted)
+    await stage.db.execute(queries.lock_limited_campaigns, *wanted)
     campaigns = {
-        row["id"]: await _campaign(stage, row)
-        for row in await stage.db.fetch(queries.find_campaigns, wanted)
+        (row["account_id"], row["id"]): await _campaign(stage, row)
+        for row in await stage.db.fetch(queries.find_campaigns, *wanted)
     }
     enrolled = await _find_enrolled(stage, items)
-    plans = [_plan(item, campaigns, enrolled) for item in items]
+    plans = [_plan(stage, item, campaigns.get(_key(item)), enrolled) for item in items]
     begun = await _begin(stage, items, plans, campaigns)
     enrollments = await _write_down(stage, items, begun)
     return [
-        _outcome(stage, item, begun[item.contact_id], enrollments)
+        _outcome(stage, item, begun.get(item.contact_id), enrollments)
         if isinstance(plan, _Start)
         else plan
         for item, plan in zip(items, plans, strict=True)
@@ -106,21 +125,17 @@ async def _campaign(stage: Stage, row: asyncpg.Record) -> _Campaign:
 
 
 async def _find_enrolled(stage: Stage, items: Sequence[Item]) -> set[tuple[UUID, UUID]]:
-    rows = await stage.db.fetch(
-        queries.find_active_enrollments,
-        [_config(item).campaign_id for item in items],
-        [item.contact_id for item in items],
-    )
+    wanted = ((*_key(item), item.contact_id) for item in items)
+    rows = await stage.db.fetch(queries.find_enrolled, *zip(*wanted, strict=True))
     return {(row["campaign_id"], row["contact_id"]) for row in rows}
 
 
 def _plan(
-    item: Item, campaigns: Mapping[UUID, _Campaign], enrolled: set[tuple[UUID, UUID]]
+    stage: Stage, item: Item, campaign: _Campaign | None, enrolled: set[tuple[UUID, UUID]]
 ) -> _Start | Skipped | Failed:
-    """Say how the contact begins, or why not; takes one of the campaign's places."""
+    """Say how the contact begins if there is a place, or why not."""
     config = _config(item)
-    campaign = campaigns.get(config.campaign_id)
-    if campaign is None or campaign.row["account_id"] != item.account_id:
+    if campaign is None:
         return CAMPAIGN_NOT_FOUND
     if campaign.row["status"] != "active":
         return Skipped("campaign_not_active")
@@ -131,49 +146,66 @@ def _plan(
         return STEP_NOT_FOUND
     if config.skip_if_enrolled and (config.campaign_id, item.contact_id) in enrolled:
         return Skipped("already_enrolled")
-    if campaign.places is not None:
-        if campaign.places <= 0:
-            return Skipped("campaign_full")
-        campaign.places -= 1
+    if item.event_depth + 1 > stage.max_event_depth:
+        return Skipped("loop_guard")
     may_repeat = not config.skip_if_enrolled
-    return _Start(config.campaign_id, step_id, may_repeat, item.event_depth + 1, item.priority)
+    return _Start(step_id, may_repeat, item.event_depth + 1, item.priority)
 
 
 async def _begin(
     stage: Stage,
     items: Sequence[Item],
     plans: Sequence[_Start | Skipped | Failed],
-    campaigns: Mapping[UUID, _Campaign],
+    campaigns: Mapping[_Key, _Campaign],
 ) -> dict[UUID, Enrolment]:
-    """Begin the runs, one call for all that begin alike; gives what became of each contact."""
-    groups: dict[_Start, list[Item]] = defaultdict(list)
-    for item, plan in zip(items, plans, strict=True):
-        if isinstance(plan, _Start):
-            groups[plan].append(item)
+    """Begin the runs as far as there are places; gives what became of each contact that had one.
+
+    Once, as a rule: whoever is not let in is known before, except for runs that begin elsewhere
+    at this very moment. Their places go to those who found none.
+    """
+    waiting = [
+        (item, plan) for item, plan in zip(items, plans, strict=True) if isinstance(plan, _Start)
+    ]
     begun: dict[UUID, Enrolment] = {}
-    for start, group in groups.items():
-        for enrolment in await _enrol(stage, campaigns[start.campaign_id], start, group):
-            begun[enrolment.contact_id] = enrolment
+    while waiting:
+        seated = [one for one in waiting if campaigns[_key(one[0])].seat()]
+        now = await _begin_all(stage, seated, campaigns)
+        begun |= now
+        refused = Counter(_key(item) for item, _ in seated if not now[item.contact_id].execution_id)
+        waiting = [one for one in waiting if one[0].contact_id not in now and refused[_key(one[0])]]
+        for key, places in refused.items():
+            campaigns[key].give_back(places)
     return begun
 
 
+async def _begin_all(
+    stage: Stage, seated: Sequence[_Waiting], campaigns: Mapping[_Key, _Campaign]
+) -> dict[UUID, Enrolment]:
+    """Begin runs, one call for all that begin alike."""
+    groups: dict[tuple[_Key, _Start], list[UUID]] = defaultdict(list)
+    for item, start in seated:
+        groups[_key(item), start].append(item.contact_id)
+    return {
+        enrolment.contact_id: enrolment
+        for (key, start), contact_ids in groups.items()
+        for enrolment in await _enrol(stage, campaigns[key], start, contact_ids)
+    }
+
+
 async def _enrol(
-    stage: Stage, campaign: _Campaign, start: _Start, items: Sequence[Item]
+    stage: Stage, campaign: _Campaign, start: _Start, contact_ids: Sequence[UUID]
 ) -> list[Enrolment]:
     assert campaign.version is not None
     entry = Entry(
         # Of a key of this call's own no contact has a live run yet.
         entry_key=f"campaign:{new_id()}" if start.may_repeat else "",
         priority=start.priority,
-        context={"campaign_id": str(start.campaign_id), "campaign_name": campaign.row["name"]},
+        context={"campaign_id": str(campaign.row["id"]), "campaign_name": campaign.row["name"]},
         event_depth=start.event_depth,
         start_action_id=start.step_id,
     )
     if family := executions.first_family(campaign.version, entry):
         stage.ready.add(family)
-    contact_ids = [item.contact_id for item in items]
-    if start.event_depth > stage.max_event_depth:
-        return [Enrolment(contact_id, None, "loop_guard") for contact_id in contact_ids]
     return await executions.enrol(stage.db, stage.now, campaign.version, contact_ids, entry)
 
 
@@ -199,8 +231,10 @@ async def _write_down(
 
 
 def _outcome(
-    stage: Stage, item: Item, enrolment: Enrolment, enrollments: Mapping[UUID, UUID]
+    stage: Stage, item: Item, enrolment: Enrolment | None, enrollments: Mapping[UUID, UUID]
 ) -> Done | Skipped:
+    if enrolment is None:
+        return Skipped("campaign_full")
     if enrolment.execution_id is None:
         return Skipped(enrolment.reason or "not_enrolled")
     told = {
@@ -210,6 +244,10 @@ def _outcome(
     }
     stage.emit(item, "campaign_enrolled", told)
     return Done(told)
+
+
+def _key(item: Item) -> _Key:
+    return item.account_id, _config(item).campaign_id
 
 
 def _config(item: Item) -> AddToCampaign:

@@ -69,8 +69,8 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 
 async def _known(stage: Stage, items: Sequence[Item]) -> set[tuple[UUID, UUID]]:
-    wanted = sorted({_key(item)[1] for item in items})
-    rows = await stage.db.fetch(queries.known_campaigns, wanted)
+    wanted = {_key(item) for item in items}
+    rows = await stage.db.fetch(queries.known_campaigns, *zip(*wanted, strict=True))
     return {(row["account_id"], row["id"]) for row in rows}
 
 
@@ -78,7 +78,7 @@ async def _end_enrollments(stage: Stage, able: Mapping[UUID, _Leaving]) -> None:
     """End the active enrolments and note, per contact, which executions they had."""
     found = await stage.db.fetch(
         queries.find_active_enrollments,
-        [_key(leaving.item)[1] for leaving in able.values()],
+        *zip(*(_key(leaving.item) for leaving in able.values()), strict=True),
         list(able),
     )
     for row in found:

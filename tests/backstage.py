@@ -123,6 +123,15 @@ class Backstage:
     async def one(self, sql: str, *args: Any) -> Any:
         return await self.pool.fetchval(sql, *args)
 
+    async def until_somebody_waits_for_a_lock(self) -> None:
+        """Return as soon as a transaction of this database stands before another's lock."""
+        waiting = (
+            "select exists (select from pg_stat_activity"
+            " where datname = current_database() and wait_event_type = 'Lock')"
+        )
+        while not await self.one(waiting):
+            pass
+
     @asynccontextmanager
     async def stage(self) -> AsyncIterator[Stage]:
         """A transaction; committed unless the block raises."""

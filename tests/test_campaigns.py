@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from actors import add_to_campaign, remove_from_campaign, wait_time
 from actors.add_to_campaign import AddToCampaign
 from runtime.definitions import CompiledVersion
+from runtime.executions import enrol
 from runtime.outcomes import Done, Failed, Skipped
 from runtime.registry import Registry
 from tests.backstage import Backstage, performed
@@ -224,6 +225,61 @@ async def test_a_limit_of_one_campaign_is_not_anothers(backstage: Backstage) -> 
         done = await performed(stage, items)
     assert done.outcomes[0] == Skipped("campaign_full")
     assert isinstance(done.outcomes[1], Done)
+
+
+async def test_who_has_a_live_run_already_takes_no_place(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=1)
+    running, free = await backstage.contacts(account, 2)
+    await backstage.enrol(steps, [running])
+    done = await backstage.perform(await adding(backstage, account, campaign), [running, free])
+    assert done.outcomes[0] == Skipped("already_enrolled")
+    assert isinstance(done.outcomes[1], Done)
+
+
+async def test_whose_run_begins_elsewhere_at_this_moment_gives_the_place_back(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=2)
+    contacts = await backstage.contacts(account, 4)
+    version = await adding(backstage, account, campaign)
+    async with backstage.stage() as stage:
+        await enrol(stage.db, stage.now, steps, contacts[:2])
+        performing = asyncio.create_task(backstage.perform(version, contacts))
+        await backstage.until_somebody_waits_for_a_lock()
+    outcomes = (await performing).outcomes
+    assert outcomes[:2] == [Skipped("already_enrolled")] * 2
+    assert [type(outcome) for outcome in outcomes[2:]] == [Done, Done]
+
+
+async def test_who_stands_at_the_loop_guard_takes_no_place(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = await backstage.workflow(account, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=1)
+    contacts = await backstage.contacts(account, 2)
+    async with backstage.stage() as stage:
+        version = await adding(backstage, account, campaign)
+        deep, free = await backstage.items(stage, version, contacts)
+        deep.event_depth = stage.max_event_depth
+        done = await performed(stage, [deep, free])
+    assert done.outcomes[0] == Skipped("loop_guard")
+    assert isinstance(done.outcomes[1], Done)
+
+
+async def test_a_campaign_of_another_account_is_not_locked(backstage: Backstage) -> None:
+    account, other = await backstage.account(), await backstage.account()
+    steps = await backstage.workflow(other, WAIT)
+    campaign = await campaign_of(backstage, steps, enrollment_limit=1)
+    version, contacts = (
+        await adding(backstage, account, campaign),
+        await backstage.contacts(account),
+    )
+    async with backstage.stage() as stage:
+        await performed(stage, await backstage.items(stage, version, contacts))
+        assert await backstage.one("select id from campaigns for update skip locked") == campaign
 
 
 async def test_leaving_a_campaign_cancels_what_is_pending_and_logs_the_reason(
