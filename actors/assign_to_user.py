@@ -1,7 +1,9 @@
 """assign_to_user: give the contact an owner: a certain user, the next in turn, or the least busy.
 
 Users marked unavailable are skipped: a round passes them over, and a step that names one ends as
-skipped with the reason user_unavailable; no_available_user if a round has nobody. A new owner is
+skipped with the reason user_unavailable; no_available_user if a round has nobody. Viewers, who may
+change nothing, take no part in rounds; a step may name one all the same. Service users, for whom
+programs' tokens speak, do not exist here: no part in rounds, and user_not_found. A new owner is
 logged as a change of owner_id, emits contact_assigned (and no contact_updated), and is told in
 the app; a contact that keeps its owner changes nothing, but takes its turn in the round.
 """
@@ -39,7 +41,7 @@ class AssignToUser(Config):
     """Who is to own the contact.
 
     specific: `user_id`. round_robin and least_busy: the available members of `team_id`, without
-    it all available users of the account. Busy means open tasks plus owned open opportunities.
+    it all available users of the account, in both cases except viewers. Busy means open tasks plus owned open opportunities.
     """
 
     assignment_type: Literal["specific", "round_robin", "least_busy"]

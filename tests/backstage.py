@@ -40,19 +40,21 @@ class Backstage:
         )
         return account_id
 
-    async def users(self, account_id: UUID, n: int, *, is_available: bool = True) -> list[UUID]:
+    async def users(self, account_id: UUID, n: int, **columns: Any) -> list[UUID]:
         """New users in the order of their ids."""
-        rows = await self.pool.fetch(
-            """
-            insert into users (account_id, email, is_available)
-            select $1, gen_random_uuid() || '@acme.test', $3 from generate_series(1, $2)
-            returning id
-            """,
-            account_id,
-            n,
-            is_available,
+        names = ["account_id", "email", *columns]
+        marks = ", ".join(f"${i + 1}" for i in range(len(names)))
+        return sorted(
+            [
+                await self.one(
+                    f"insert into users ({', '.join(names)}) values ({marks}) returning id",
+                    account_id,
+                    f"{uuid4().hex}@acme.test",
+                    *columns.values(),
+                )
+                for _ in range(n)
+            ]
         )
-        return sorted(row["id"] for row in rows)
 
     async def contacts(self, account_id: UUID, n: int = 1, **columns: Any) -> list[UUID]:
         names = ["account_id", *columns]

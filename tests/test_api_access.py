@@ -23,6 +23,16 @@ async def desk(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Desk]:
         yield desk
 
 
+async def test_a_token_speaks_for_a_service_user_of_its_role(conn: asyncpg.Connection) -> None:
+    for role in ("editor", "admin", "editor"):
+        await tokens.create_for(conn, "Acme", role, "test")
+    users = await conn.fetch("SELECT email, role, is_service FROM users ORDER BY role")
+    assert [tuple(user) for user in users] == [
+        ("admin@callboard.invalid", "admin", True),
+        ("editor@callboard.invalid", "editor", True),
+    ]
+
+
 def filled(route: Route, ids: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: ids[match[1]], route.path)
 

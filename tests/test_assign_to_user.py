@@ -106,6 +106,44 @@ async def test_users_marked_unavailable_are_skipped(backstage: Backstage) -> Non
     assert users_of((await backstage.perform(in_turn, contacts)).outcomes) == present * 2
 
 
+@pytest.mark.parametrize("assignment", ["round_robin", "least_busy"])
+@pytest.mark.parametrize("with_team", [True, False])
+async def test_viewers_and_service_users_take_no_part_in_rounds(
+    backstage: Backstage, assignment: str, with_team: bool
+) -> None:
+    account = await backstage.account()
+    others = await backstage.users(account, 2, role="viewer")
+    others += await backstage.users(account, 2, role="admin", is_service=True)
+    people = await backstage.users(account, 1, role="admin")
+    people = sorted(people + await backstage.users(account, 1, role="editor"))
+    team = await backstage.one(
+        "insert into teams (account_id, name) values ($1, 'T') returning id", account
+    )
+    await backstage.pool.executemany(
+        "insert into team_members (account_id, team_id, user_id) values ($1, $2, $3)",
+        [(account, team, user) for user in others + people],
+    )
+    config = {"assignment_type": assignment, "team_id": str(team) if with_team else None}
+    version = await backstage.workflow(account, ("assign_to_user", config))
+    contacts = await backstage.contacts(account, 4)
+    assert users_of((await backstage.perform(version, contacts)).outcomes) == people * 2
+
+
+async def test_a_step_may_name_a_viewer_and_no_service_user(backstage: Backstage) -> None:
+    account = await backstage.account()
+    (viewer,) = await backstage.users(account, 1, role="viewer")
+    (service,) = await backstage.users(account, 1, is_service=True)
+    outcomes = []
+    for user in (viewer, service):
+        config = {"assignment_type": "specific", "user_id": str(user)}
+        version = await backstage.workflow(account, ("assign_to_user", config))
+        contacts = await backstage.contacts(account)
+        outcomes += (await backstage.perform(version, contacts)).outcomes
+    assert users_of(outcomes) == [viewer]
+    assert isinstance(outcomes[1], Failed)
+    assert outcomes[1].failure.code == "user_not_found"
+
+
 async def test_users_and_teams_of_other_accounts_do_not_exist(backstage: Backstage) -> None:
     account, other = await backstage.account(), await backstage.account()
     (stranger,) = await backstage.users(other, 1)

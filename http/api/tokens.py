@@ -51,7 +51,8 @@ async def create(
 async def create_for(db: Connection, account: str, role: str, name: str) -> str:
     """Make a token of the account of this name, with the account and its user if absent.
 
-    There is one such user for each role, <role>@callboard.invalid.
+    There is one such user for each role, <role>@callboard.invalid: a service user, which is given
+    no contacts.
     """
     async with db.transaction():
         await db.execute(queries.lock_account_name, account)
@@ -59,7 +60,7 @@ async def create_for(db: Connection, account: str, role: str, name: str) -> str:
         account_id = account_id or await db.fetchval(queries.add_account, account)
         email = f"{role}@callboard.invalid"
         user_id = await db.fetchval(
-            queries.user_by_email, account_id, email, role.capitalize(), role
+            queries.service_user, account_id, email, role.capitalize(), role
         )
         return await create(db, account_id, user_id, name)
 

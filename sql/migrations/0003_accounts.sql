@@ -25,11 +25,14 @@ CREATE TABLE users (
     name          text NOT NULL DEFAULT '',
     role          varchar(20) NOT NULL DEFAULT 'editor',
     is_available  boolean NOT NULL DEFAULT true,
+    is_service    boolean NOT NULL DEFAULT false,
     created_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT user_has_known_role CHECK (role IN ('viewer', 'editor', 'admin')),
     CONSTRAINT users_belong_to_account UNIQUE (account_id, id)
 );
 CREATE UNIQUE INDEX user_email_is_unique_in_account ON users (account_id, lower(email));
+COMMENT ON COLUMN users.is_service IS
+    'Nobody: the user that tokens of programs speak for. Is given no contacts.';
 
 CREATE TABLE api_tokens (
     id            uuid PRIMARY KEY DEFAULT gen_random_uuid(),

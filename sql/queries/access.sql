@@ -19,11 +19,12 @@ SELECT a.id FROM accounts a WHERE a.name = $1 ORDER BY a.created_at, a.id LIMIT 
 -- Make an account.
 INSERT INTO accounts (name) VALUES ($1) RETURNING id;
 
--- name: user_by_email
--- Make a user, or give the one who has this address in the account; the role becomes the one given.
-INSERT INTO users (account_id, email, name, role)
-VALUES ($1, $2, $3, $4)
-ON CONFLICT (account_id, lower(email)) DO UPDATE SET role = excluded.role
+-- name: service_user
+-- Make a user that is no person, or give the one who has this address in the account; the role
+-- becomes the one given.
+INSERT INTO users (account_id, email, name, role, is_service)
+VALUES ($1, $2, $3, $4, true)
+ON CONFLICT (account_id, lower(email)) DO UPDATE SET role = excluded.role, is_service = true
 RETURNING id;
 
 -- name: add_token

@@ -1,8 +1,8 @@
 -- name: find_users
--- The users of (account, user) pairs, and whether they are available.
+-- The users of (account, user) pairs, and whether they are available; service users are nobody.
 SELECT u.account_id, u.id, u.is_available
 FROM unnest($1::uuid[], $2::uuid[]) AS w (account_id, user_id)
-JOIN users u ON u.account_id = w.account_id AND u.id = w.user_id;
+JOIN users u ON u.account_id = w.account_id AND u.id = w.user_id AND NOT u.is_service;
 
 -- name: lock_cursors
 -- Lock the cursors of (account, team) pairs in one order for everybody, making those that are
@@ -19,6 +19,7 @@ RETURNING c.account_id, c.team_id, c.last_user_id, c.last_least_busy_user_id;
 
 -- name: find_available_members
 -- The available users of each round, with their open tasks and opportunities where asked for.
+-- Who may only look (viewers) and who is no person (service users) is given no contacts.
 SELECT
     w.round,
     u.id,
@@ -33,9 +34,14 @@ SELECT
     ELSE 0 END AS load
 FROM unnest($1::int[], $2::uuid[], $3::uuid[], $4::boolean[])
     AS w (round, account_id, team_id, with_load)
-JOIN users u ON u.account_id = w.account_id AND u.is_available
+JOIN users u
+    ON u.account_id = w.account_id
+    AND u.is_available AND NOT u.is_service AND u.role <> 'viewer'
 WHERE w.team_id IS NULL
-   OR EXISTS (SELECT FROM team_members m WHERE m.team_id = w.team_id AND m.user_id = u.id)
+    OR EXISTS (
+        SELECT FROM team_members m
+        WHERE m.account_id = w.account_id AND m.team_id = w.team_id AND m.user_id = u.id
+    )
 ORDER BY w.round, u.id;
 
 -- name: move_cursors
