@@ -13,26 +13,34 @@ from runtime.settings import Settings
 Connection = asyncpg.Connection | PoolConnectionProxy
 """A connection of its own, or one that a pool lent."""
 
-LOST_CONNECTION = (
+_NO_CONNECTION = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    OSError,
 )
+
+LOST_CONNECTION = (*_NO_CONNECTION, OSError)
 """What asyncpg raises when the connection, not the statement, is to blame.
 
-A statement on a connection that is closed already raises InterfaceError, as wrong arguments do:
-`is_lost` tells them apart.
+Only around work that meets nothing but the database: a performance's own OSError, such as a
+TimeoutError, says nothing of the connection. There, and wherever a closed connection's
+InterfaceError is to be told from wrong arguments, ask `is_lost`.
 """
 
 OLDEST_SERVER = 16
 _JSONB_VERSION = b"\x01"  # what PostgreSQL's binary format of jsonb begins with
 
 
-def is_lost(connection: Connection) -> bool:
-    """Whether nothing can be said on this connection any more."""
+def is_lost(connection: Connection, error: BaseException | None = None) -> bool:
+    """Whether nothing can be said on this connection any more, or the error speaks of another.
+
+    An OSError counts only through the connection itself: a pool that cannot connect raises
+    ConnectionFailureError (see `create_pool`), so that an OSError is somebody else's.
+    """
+    if isinstance(error, _NO_CONNECTION):
+        return True
     try:
         return connection.is_closed()
     except asyncpg.InterfaceError:
@@ -87,14 +95,24 @@ async def create_pool(
 
     Its connections end a statement or an idle transaction after the settings' time, and notice a
     dead network within half a minute. Python values go into and come out of json and jsonb.
+    Where it cannot connect it raises a PostgresConnectionError, never an OSError.
     """
     return await asyncpg.create_pool(
         dsn,
         min_size=min_size,
         max_size=size or settings.database_pool_size,
+        connect=_connect,
         init=use_json,
         server_settings=server_settings(settings, application_name),
     )
+
+
+async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except OSError as error:
+        what = str(error) or type(error).__name__
+        raise asyncpg.ConnectionFailureError(f"no connection ({what})") from error
 
 
 def server_settings(settings: Settings, application_name: str) -> dict[str, str]:

@@ -3,22 +3,28 @@
 From this commit on, and only from here, a death leaves an unknown outcome. It checks everything
 again that may have changed since the claim. An opt-out and a dispatch both lock the row of
 (account, channel, normalised address) first and look in a second statement: in one statement
-the second of them would still see what was there before it waited.
+the second of them would still see what was there before it waited. A resumption and a dispatch
+meet at the row of the execution in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
 from runtime.effect import Effect
+from runtime.performing import TRANSIENT
 from sql import load
 
 queries = load("effects")
+
+TRIES: Final = 3
 
 
 async def dispatch(
@@ -28,7 +34,18 @@ async def dispatch(
 
     Left out, with their rows saying why: addresses that have opted out, paused work, and
     whatever was cancelled or taken away since the claim, be it that this worker's lease ran out.
+    Locks addresses, then executions, then effects. A deadlock is tried again.
     """
+    for _ in range(TRIES - 1):
+        with suppress(*TRANSIENT):
+            return await _dispatch(db, effects, worker_id)
+    return await _dispatch(db, effects, worker_id)
+
+
+async def _dispatch(
+    db: Connection, effects: Sequence[Effect], worker_id: UUID
+) -> tuple[list[Effect], Bells]:
+    ids = [e.id for e in effects]
     async with db.transaction():
         addressed = [e for e in effects if e.channel is not None and e.address is not None]
         if addressed:
@@ -39,14 +56,10 @@ async def dispatch(
             )
             await db.execute(queries.know_addresses, *columns)
             await db.execute(queries.lock_addresses, *columns)
+        await db.execute(queries.lock_executions, ids)
         now = await current_instant(db)
-        rows = await db.fetch(
-            queries.dispatch_effects,
-            [e.id for e in effects],
-            [e.attempt for e in effects],
-            worker_id,
-            now,
-        )
+        attempts = [e.attempt for e in effects]
+        rows = await db.fetch(queries.dispatch_effects, ids, attempts, worker_id, now)
         ended = {r["step_id"] for r in rows if r["status"] == "suppressed" and r["gates_step"]}
         families = await settle(db, ended, now)
     going = {row["id"] for row in rows if row["status"] == "dispatched"}

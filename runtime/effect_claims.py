@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from runtime import lanes
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
 from runtime.effect import Effect
+from runtime.effect_grants import Rota, ask, hold_what_is_limited, name_probes
 from runtime.lanes import MOST_LANES, Turns
 from sql import load
 
@@ -23,26 +21,20 @@ queries = load("effects")
 
 # Effects that are claimed alone have their turn even where ready work never ends.
 ISOLATED_TURN: Final = 8
-PROBE_SECONDS: Final = 60.0
-
-
-@dataclass(slots=True)
-class Grant:
-    """How many calls an integration's limits and breaker allow now, and until when not more."""
-
-    count: int
-    is_probe: bool = False
-    reason: str | None = None
-    next_at: datetime | None = None
 
 
 @dataclass(slots=True)
 class EffectClaims:
-    """Claims effects for one worker, taking turns along the lanes when there are very many."""
+    """Claims effects for one worker, taking turns along the lanes when there are very many.
+
+    Only of `kinds` (None: any): what this worker does not know is left to others.
+    """
 
     pool: asyncpg.Pool
     worker_id: UUID
+    kinds: Sequence[str] | None = None
     _turns: Turns = field(default_factory=Turns)
+    _rota: Rota = field(default_factory=Rota)
     _claims: int = 0
 
     async def claim(self, family: str, free: int) -> tuple[list[Effect], Bells]:
@@ -52,71 +44,47 @@ class EffectClaims:
         """
         if free < 1:
             return [], Bells()
+        self._claims += 1
         async with self.pool.acquire() as db, db.transaction():
-            rows = await self._lock(db, family, free)
-            if not rows:
-                return [], Bells()
-            now = await current_instant(db)
-            grants = await _ask(db, rows, now)
-            chosen, bells = await _choose(db, rows, grants)
-            claimed = await db.fetch(queries.claim_effects, chosen, self.worker_id, now)
-            return [Effect(**dict(row)) for row in claimed], bells
+            return await self._take(db, await self._lock(db, family, free))
+
+    async def claim_isolated(self, family: str) -> tuple[list[Effect], Bells]:
+        """Claim one effect that a dead worker had in hand; for a pool that has nothing in flight.
+
+        Limits and breakers hold for it as for any other.
+        """
+        self._claims += 1
+        async with self.pool.acquire() as db, db.transaction():
+            rows = await db.fetch(queries.lock_isolated_effect, family, self.kinds)
+            return await self._take(db, rows)
+
+    async def has_isolated(self, family: str) -> bool:
+        """Whether an effect is ready that is to be claimed alone."""
+        found: bool = await self.pool.fetchval(queries.has_isolated_effect, family, self.kinds)
+        return found
+
+    async def is_turn_of_isolated(self, family: str) -> bool:
+        """Whether the next claim is to be of an isolated effect, though others may be ready."""
+        return (self._claims + 1) % ISOLATED_TURN == 0 and await self.has_isolated(family)
 
     async def _lock(self, db: Connection, family: str, free: int) -> list[asyncpg.Record]:
-        self._claims += 1
-        alone_first = self._claims % ISOLATED_TURN == 0
-        if alone_first and (rows := await db.fetch(queries.lock_isolated_effect, family)):
-            return rows
-        rows = await self._turns.claim(
+        lock, see, kinds = queries.lock_ready_effects, queries.effect_lanes_seen, self.kinds
+        return await self._turns.claim(
             family,
-            lambda behind: db.fetch(queries.lock_ready_effects, family, free, behind, MOST_LANES),
-            lambda behind: db.fetchrow(queries.effect_lanes_seen, family, behind, MOST_LANES),
+            lambda behind: db.fetch(lock, family, free, behind, MOST_LANES, kinds),
+            lambda behind: db.fetchrow(see, family, behind, MOST_LANES, kinds),
         )
-        return rows or await db.fetch(queries.lock_isolated_effect, family)
 
-
-async def _ask(db: Connection, rows: Sequence[asyncpg.Record], now: datetime) -> dict[UUID, Grant]:
-    """Ask breakers and limits for all integrations of a batch, in two statements."""
-    wanted = Counter(row["integration_id"] for row in rows if row["integration_id"] is not None)
-    grants = {integration: Grant(count) for integration, count in wanted.items()}
-    if not grants:
-        return {}
-    for row in await db.fetch(queries.ask_breakers, list(wanted), now, PROBE_SECONDS):
-        is_probe = row["admits"] == "probe"
-        grants[row["integration_id"]] = Grant(
-            int(is_probe), is_probe, "breaker_open", row["next_at"]
-        )
-    asking = {integration: g.count for integration, g in grants.items() if g.count}
-    for row in await db.fetch(queries.take_tokens, list(asking), list(asking.values()), now):
-        grant = grants[row["integration_id"]]
-        if row["reason"] is not None:
-            grant.count, grant.reason, grant.next_at = row["granted"], row["reason"], row["next_at"]
-            if grant.is_probe and grant.count == 0:
-                await db.execute(queries.put_off_probe, row["integration_id"], row["next_at"])
-    return grants
-
-
-async def _choose(
-    db: Connection, rows: Sequence[asyncpg.Record], grants: dict[UUID, Grant]
-) -> tuple[list[UUID], Bells]:
-    """Take the rows that are granted, name the probes, and hold the lanes of the others."""
-    chosen: list[UUID] = []
-    held: dict[str, dict[int, datetime]] = defaultdict(dict)
-    left = {integration: grant.count for integration, grant in grants.items()}
-    for row in rows:
-        integration = row["integration_id"]
-        if integration is None:
-            chosen.append(row["id"])
-        elif left[integration] > 0:
-            left[integration] -= 1
-            chosen.append(row["id"])
-            if grants[integration].is_probe:
-                await db.execute(queries.name_probe, integration, row["id"])
-        grant = grants.get(integration)
-        # Held as soon as the grant is used up, not only once somebody was turned away: the next
-        # claim would only find out the same.
-        if grant is not None and grant.reason and grant.next_at and left[integration] == 0:
-            held[grant.reason][row["lane_id"]] = grant.next_at
-    for reason, until in held.items():
-        await lanes.hold(db, list(until), list(until.values()), reason)
-    return chosen, Bells(wake_at={at for until in held.values() for at in until.values()})
+    async def _take(
+        self, db: Connection, rows: Sequence[asyncpg.Record]
+    ) -> tuple[list[Effect], Bells]:
+        if not rows:
+            return [], Bells()
+        now = await current_instant(db)
+        grants = await ask(db, rows, now)
+        chosen = self._rota.choose(rows, grants)
+        await name_probes(db, chosen, grants)
+        bells = await hold_what_is_limited(db, rows, grants)
+        ids = [row["id"] for row in chosen]
+        claimed = await db.fetch(queries.claim_effects, ids, self.worker_id, now)
+        return [Effect(**dict(row)) for row in claimed], bells

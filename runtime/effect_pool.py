@@ -2,7 +2,8 @@
 
 Claims never exceed the free slots. Dispatch is committed for a small group just before the
 wire. Results are recorded in batches by one recorder, so that a thousand answers in a second
-cost a few transactions. No connection is held while something is on the wire.
+cost a few transactions. No connection is held while something is on the wire. What a dead worker
+had in hand is sent alone, while nothing else of the pool is in flight.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import asyncpg
 import structlog
 
 from runtime.bell import Bell
-from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.dispatching import dispatch
-from runtime.effect import Effect, Result
+from runtime.effect import Effect, Result, Sent
 from runtime.effect_claims import EffectClaims
-from runtime.effect_recording import Ended, record_apart
+from runtime.effect_recorder import EffectRecorder
+from runtime.effect_recording import Ended
 from runtime.failures import Failure, Kind
 from runtime.registry import EffectType
 from sql import load
@@ -33,8 +34,6 @@ queries = load("effects")
 log = structlog.get_logger(__name__)
 
 GROUP: Final = 50
-RECORD_AT_ONCE: Final = 500
-RECORD_PAUSE: Final = 0.02
 
 
 class EffectPool:
@@ -55,15 +54,13 @@ class EffectPool:
         self._pool = pool
         self._bell = bell
         self._worker_id = worker_id
-        self._claims = EffectClaims(pool, worker_id)
+        self._claims = EffectClaims(pool, worker_id, list(self._types))
+        self._recorder = EffectRecorder(family, pool, bell, worker_id)
         self._slots = slots
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Queue[Ended] = asyncio.Queue()
         self._tools: dict[str, Any] = {}
         self._rung_again = False
         self._claiming = asyncio.Lock()
-        self._recording = asyncio.Lock()
-        self._in_hand: set[tuple[UUID, int]] = set()
         self._lost_track = False
         self._is_stopping = False
 
@@ -89,8 +86,9 @@ class EffectPool:
     async def answer(self) -> int:
         """Answer a ticket: claim, dispatch and send until nothing is ready or no slot is free.
 
-        Gives the number of effects that were dispatched; they go on in the background. Ready
-        effects that found no slot are claimed as slots become free.
+        Gives the number of effects that were claimed; they go on in the background. Ready
+        effects that found no slot are claimed as slots become free. Where an effect is to be sent
+        alone, this waits for what is in flight and for that one: for the sends' time at most.
         """
         if self._claiming.locked():
             self._rung_again = True  # whoever is claiming looks once more
@@ -110,10 +108,32 @@ class EffectPool:
         return sent
 
     async def _claim_and_send(self) -> int:
-        claimed, bells = await self._claims.claim(self.family, self._free())
+        free = self._free()
+        if free < 1:
+            return 0
+        if await self._claims.is_turn_of_isolated(self.family) and await self._send_isolated():
+            return 1
+        claimed, bells = await self._claims.claim(self.family, free)
         await self._bell.ring(bells)
         for start in range(0, len(claimed), GROUP):
             await self._send_group(claimed[start : start + GROUP])
+        if not claimed and await self._claims.has_isolated(self.family):
+            return await self._send_isolated()
+        return len(claimed)
+
+    async def _send_isolated(self) -> int:
+        """Send one effect while nothing else of this pool is in hand, and record it.
+
+        Were it to take this process along, the answers of others would be lost with it.
+        """
+        await self.drain()
+        if self._is_stopping:
+            return 0
+        claimed, bells = await self._claims.claim_isolated(self.family)
+        await self._bell.ring(bells)
+        if claimed:
+            await self._send_group(claimed)
+            await self.drain()
         return len(claimed)
 
     async def let_go_of_what_was_lost(self) -> None:
@@ -125,7 +145,8 @@ class EffectPool:
         if not self._lost_track:
             return
         async with self._claiming:
-            arguments = self._worker_id, self.family, [effect_id for effect_id, _ in self._in_hand]
+            in_hand = [effect_id for effect_id, _ in self._recorder.in_hand]
+            arguments = self._worker_id, self.family, in_hand
             await self._pool.execute(queries.let_go_of_effects, *arguments)
             self._lost_track = False
         await self._bell.ring_families([self.family])
@@ -138,7 +159,7 @@ class EffectPool:
             going, bells = await dispatch(db, group, self._worker_id)
             now = await current_instant(db)
         for effect in going:
-            self._in_hand.add((effect.id, effect.attempt))
+            self._recorder.in_hand.add((effect.id, effect.attempt))
             task = asyncio.create_task(self._send(effect, now), name=f"effect {effect.id}")
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
@@ -149,55 +170,55 @@ class EffectPool:
         began = time.monotonic()
         result = await send_once(self._types[effect.kind], effect, self._tools.get(effect.kind))
         finished_at = started_at + timedelta(seconds=time.monotonic() - began)
-        await self._ended.put(Ended(effect, started_at, finished_at, result))
+        self._recorder.take(Ended(effect, started_at, finished_at, result))
 
     async def record_results(self) -> None:
-        """Record results as they come, for ever; one transaction for all that came meanwhile."""
-        while True:
-            ended = [await self._ended.get()]
-            async with self._recording:
-                try:
-                    await asyncio.sleep(RECORD_PAUSE)
-                    while len(ended) < RECORD_AT_ONCE and not self._ended.empty():
-                        ended.append(self._ended.get_nowait())
-                    bells = await self._record(ended)
-                except BaseException:
-                    # The database is away, or the worker stops: no answer is forgotten.
-                    for one in ended:
-                        self._ended.put_nowait(one)
-                    raise
-                await self._bell.ring(bells)
-
-    async def _record(self, ended: Sequence[Ended]) -> Bells:
-        async with self._pool.acquire() as db:
-            bells = await record_apart(db, ended, self._worker_id)
-        self._in_hand -= {(one.effect.id, one.effect.attempt) for one in ended}
-        bells.families.add(self.family)  # slots are free again
-        return bells
+        """Record results as they come, for ever."""
+        await self._recorder.run()
 
     async def drain(self) -> None:
-        """Wait for what is in flight, and record it."""
-        while self._in_flight:
+        """Wait for what is in flight, and record it; raises if that cannot be for some seconds."""
+        while self._in_flight or not self._recorder.is_empty:
             await asyncio.gather(*self._in_flight, return_exceptions=True)
-        async with self._recording:  # the recorder may have some of them in hand
-            ended = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
-            if ended:
-                await self._bell.ring(await self._record(ended))
+            await self._recorder.record_patiently()
 
 
 async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
     """Send one effect within its time; whatever it raises is a failure, never an exception.
 
-    Past its time the outcome is unknown, unless the type may be repeated under its key.
+    Past its time, or given up from inside, the outcome is unknown, unless the type may be
+    repeated under its key. Raises only when this process ends.
     """
     try:
         async with asyncio.timeout(type_.timeout_seconds):
-            return await type_.send(effect, tools)
+            result = await type_.send(effect, tools)
     except TimeoutError:
-        message = f"no answer within {type_.timeout_seconds:g} s"
-        if type_.on_unknown == "repeat":
-            return Failure(Kind.NETWORK_TIMEOUT, "timeout", message)
-        return Failure(Kind.UNKNOWN_OUTCOME, "outcome_unknown", message)
+        return _unknown(type_, "timeout", f"no answer within {type_.timeout_seconds:g} s")
     except Exception as error:
         log.exception("effect.crashed", effect_id=str(effect.id), kind=effect.kind)
-        return Failure(Kind.INTERNAL, "effect_crashed", f"sending raised {type(error).__name__}")
+        return _crashed(f"sending raised {type(error).__name__}")
+    except BaseException as error:
+        if _is_ending(error):
+            raise
+        log.exception("effect.given_up", effect_id=str(effect.id), kind=effect.kind)
+        return _unknown(type_, "given_up", f"sending raised {type(error).__name__}")
+    if not isinstance(result, Sent | Failure):
+        log.error("effect.no_result", effect_id=str(effect.id), kind=effect.kind)
+        return _crashed(f"sending gave {type(result).__name__}, not a result")
+    return result
+
+
+def _is_ending(error: BaseException) -> bool:
+    # A library's own cancellation or exit must not leave its effect without an end.
+    task = asyncio.current_task()
+    return isinstance(error, KeyboardInterrupt) or (task is not None and task.cancelling() > 0)
+
+
+def _crashed(message: str) -> Failure:
+    return Failure(Kind.INTERNAL, "effect_crashed", message)
+
+
+def _unknown(type_: EffectType, code: str, message: str) -> Failure:
+    if type_.on_unknown == "repeat":
+        return Failure(Kind.NETWORK_TIMEOUT, code, message)
+    return Failure(Kind.UNKNOWN_OUTCOME, "outcome_unknown", message)

@@ -6,12 +6,13 @@ A late result, of an attempt that was taken away meanwhile, is logged and change
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from runtime.bells import Bells
@@ -27,7 +28,12 @@ queries = load("effects")
 log = structlog.get_logger(__name__)
 
 # Kinds of failure that speak of the other side's health; a refusal is an answer.
-UNHEALTHY: Final = frozenset({Kind.NETWORK_TIMEOUT, Kind.SERVICE_UNAVAILABLE})
+UNHEALTHY: Final = frozenset({Kind.NETWORK_TIMEOUT, Kind.SERVICE_UNAVAILABLE, Kind.UNKNOWN_OUTCOME})
+TRIES: Final = 3
+
+UNSTORABLE: Final = "what the other side said could not be stored"
+NOTED: Final = Sent({"note": UNSTORABLE})
+SET_ASIDE: Final = Failure(Kind.UNKNOWN_OUTCOME, "result_unstorable", UNSTORABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +46,22 @@ class Ended:
     result: Result
 
 
-async def record_apart(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bells:
+async def record_apart(
+    db: Connection,
+    ended: Sequence[Ended],
+    worker_id: UUID,
+    put_down: Callable[[Sequence[Ended]], None] = lambda _: None,
+) -> Bells:
     """Record the ends of effects; one that cannot be stored takes no other along.
 
-    Its end is recorded without what the other side said. Raises only when the database is lost;
-    then part of it may have been recorded, and recording it again changes nothing.
+    Its end is recorded without what the other side said, at the worst as an unknown outcome.
+    Tells `put_down` what is committed as soon as it is. Raises when the database is lost or
+    somebody keeps it busy for too long; what was not put down is to be recorded again.
     """
     bells = Bells()
-    parts = [list(ended)]
+    parts = [(list(ended), 1)]
     while parts:
-        part = parts.pop()
+        part, tries = parts.pop()
         try:
             bells |= await record(db, part, worker_id)
         except LOST_CONNECTION:
@@ -58,27 +70,42 @@ async def record_apart(db: Connection, ended: Sequence[Ended], worker_id: UUID) 
             if is_lost(db):
                 raise
             log.warning("results.not_recorded", effects=len(part), error=type(error).__name__)
-            parts += _smaller(part, error)
+            if not _may_pass(error):
+                parts += [(smaller, 1) for smaller in _smaller(part, error)]
+            elif tries < TRIES:
+                parts.append((part, tries + 1))
+            else:
+                raise
+        else:
+            put_down(part)
     return bells
 
 
+def _may_pass(error: Exception) -> bool:
+    # A statement that took too long waited for somebody's lock: no fault of the results'.
+    return is_transient(error) or isinstance(error, asyncpg.QueryCanceledError)
+
+
 def _smaller(part: list[Ended], error: Exception) -> list[list[Ended]]:
-    if is_transient(error):
-        return [part]
     middle = len(part) // 2
     if middle:
         return [part[:middle], part[middle:]]
-    bare = replace(part[0], result=_bare(part[0].result))
-    if bare == part[0]:
-        raise error
-    return [[bare]]
+    bare = _bare(part[0].result)
+    if bare is None:
+        log.error("result.lost", effect_id=str(part[0].effect.id), exc_info=error)
+        return []
+    return [[replace(part[0], result=bare)]]
 
 
-def _bare(result: Result) -> Result:
-    what = "what the other side said could not be stored"
-    if isinstance(result, Sent):
-        return Sent({"note": what})
-    return replace(result, code="result_unstorable", message=what)
+def _bare(result: Result) -> Result | None:
+    """What is recorded instead of a result that cannot be stored; None: nothing is left to try."""
+    if result == SET_ASIDE:
+        return None
+    if isinstance(result, Sent) and result != NOTED:
+        return NOTED
+    if isinstance(result, Failure) and result.code != SET_ASIDE.code:
+        return replace(result, code=SET_ASIDE.code, message=UNSTORABLE)
+    return SET_ASIDE
 
 
 async def record(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bells:
@@ -156,26 +183,33 @@ async def _log(
 
 
 async def _tell_breakers(db: Connection, ended: Sequence[Ended], now: datetime) -> Bells:
-    """Count results at the breakers; an opening one holds its lanes, a closing one frees them."""
+    """Count results at the breakers; an opening one holds its lanes, a closing one frees them.
+
+    First all breakers, then all lanes, each in the order of their ids. A breaker that is neither
+    told of a failure nor half open has nothing to learn. An ended call lets another one run.
+    """
     results: dict[UUID, tuple[list[UUID], list[UUID]]] = defaultdict(lambda: ([], []))
     for e in ended:
         if e.effect.integration_id is not None:
-            failed = isinstance(e.result, Failure) and e.result.kind in UNHEALTHY
-            results[e.effect.integration_id][failed].append(e.effect.id)
-    bells = Bells()
+            succeeded, failed = results[e.effect.integration_id]
+            kind = e.result.kind if isinstance(e.result, Failure) else None
+            if kind in UNHEALTHY:
+                failed.append(e.effect.id)
+            elif kind is not Kind.INTERNAL:  # our own fault says nothing of the other side
+                succeeded.append(e.effect.id)
+    if not results:
+        return Bells()
+    half_open = {row[0] for row in await db.fetch(queries.half_open, list(results))}
+    changed: dict[str, list[UUID]] = {"opened": [], "closed": []}
     for integration in sorted(results):
-        change = await db.fetchval(queries.tell_breaker, integration, *results[integration], now)
-        if change is not None:
-            await db.execute(queries.breaker_event, integration, f"breaker_{change}", now)
-        if change == "opened":
-            bells.wake_at.add(await db.fetchval(queries.hold_integration, integration))
-        elif change == "closed":
-            rows = await db.fetch(queries.release_integration, integration, "breaker_open")
-            bells.families |= {row["family"] for row in rows}
-    if results:
-        for row in await db.fetch(queries.integrations_freed, list(results)):
-            freed = await db.fetch(
-                queries.release_integration, row["integration_id"], "concurrency_limit"
-            )
-            bells.families |= {r["family"] for r in freed}
-    return bells
+        if results[integration][1] or integration in half_open:
+            told = integration, *results[integration], now
+            change = await db.fetchval(queries.tell_breaker, *told)
+            if change is not None:
+                changed[change].append(integration)
+                await db.execute(queries.breaker_event, integration, f"breaker_{change}", now)
+    lanes = await db.fetch(queries.hold_or_release_lanes, list(results), *changed.values())
+    return Bells(
+        families={row["family"] for row in lanes if row["held_until"] is None},
+        wake_at={row["held_until"] for row in lanes if row["held_until"] is not None},
+    )

@@ -88,7 +88,9 @@ END
 $$;
 
 -- Whether the circuit breakers of integrations let calls through: all (closed), one probe
--- (half open), or none until an instant. Locks the rows in the order of their ids.
+-- (half open), or none; and when to ask again. While a probe is on its way that is soon: it may
+-- never go out (cancelled, suppressed, parked, its worker died), and is then followed by another.
+-- Locks the rows in the order of their ids.
 CREATE FUNCTION ask_breakers(integration_ids uuid[], at timestamptz, probe_seconds double precision)
 RETURNS TABLE (integration_id uuid, admits text, next_at timestamptz)
 LANGUAGE plpgsql
@@ -107,14 +109,21 @@ BEGIN
         IF breaker.state = 'open' AND breaker.open_until > at THEN
             admits := 'none';
             next_at := breaker.open_until;
-        ELSIF breaker.state = 'half_open' AND breaker.probe_expires_at > at THEN
+        ELSIF breaker.state = 'half_open' AND breaker.probe_expires_at > at AND (
+            -- None is named: the limits left no call for it.
+            breaker.probe_effect_id IS NULL OR EXISTS (
+                SELECT FROM effects f
+                WHERE f.id = breaker.probe_effect_id AND f.status IN ('claimed', 'dispatched')
+            )
+        ) THEN
             admits := 'none';
-            next_at := breaker.probe_expires_at;
+            next_at := least(breaker.probe_expires_at, at + interval '1 second');
         ELSE
             admits := 'probe';
-            next_at := at + make_interval(secs => probe_seconds);
+            next_at := at + interval '1 second';
             UPDATE circuit_breakers b
-            SET state = 'half_open', open_until = NULL, probe_effect_id = NULL, probe_expires_at = next_at
+            SET state = 'half_open', open_until = NULL, probe_effect_id = NULL,
+                probe_expires_at = at + make_interval(secs => probe_seconds)
             WHERE b.integration_id = breaker.integration_id;
         END IF;
         RETURN NEXT;

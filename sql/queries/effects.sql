@@ -1,11 +1,13 @@
 -- name: lock_ready_effects
 -- Lock up to $2 ready effects of family $1, a fair share from each open lane, like claim_steps,
 -- but never more than $2: shares are rounded down, what is left is claimed by the next round.
+-- Only kinds in $5 (NULL: any): those of a newer version are left to the workers that know them.
 WITH RECURSIVE busy_lanes AS (
     (
         SELECT f.lane_id, 1 AS visited
         FROM effects f
         WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $3
+          AND ($5::text[] IS NULL OR f.kind = ANY ($5))
         ORDER BY f.lane_id
         LIMIT 1
     )
@@ -16,6 +18,7 @@ WITH RECURSIVE busy_lanes AS (
         SELECT f.lane_id
         FROM effects f
         WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
+          AND ($5::text[] IS NULL OR f.kind = ANY ($5))
         ORDER BY f.lane_id
         LIMIT 1
     ) following
@@ -41,6 +44,7 @@ CROSS JOIN LATERAL (
     SELECT f.id, f.lane_id, f.integration_id
     FROM effects f
     WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id = o.id
+      AND ($5::text[] IS NULL OR f.kind = ANY ($5))
     ORDER BY f.priority DESC, f.id
     -- open_lanes has at most $2 rows, so that this is at least 1.
     LIMIT (SELECT $2 / greatest(count(*), 1) FROM open_lanes)
@@ -54,6 +58,7 @@ WITH RECURSIVE busy_lanes AS (
         SELECT f.lane_id, 1 AS visited
         FROM effects f
         WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $2
+          AND ($4::text[] IS NULL OR f.kind = ANY ($4))
         ORDER BY f.lane_id
         LIMIT 1
     )
@@ -64,6 +69,7 @@ WITH RECURSIVE busy_lanes AS (
         SELECT f.lane_id
         FROM effects f
         WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
+          AND ($4::text[] IS NULL OR f.kind = ANY ($4))
         ORDER BY f.lane_id
         LIMIT 1
     ) following
@@ -71,12 +77,23 @@ WITH RECURSIVE busy_lanes AS (
 )
 SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane FROM busy_lanes;
 
+-- name: has_isolated_effect
+-- Whether an effect that a dead worker had in hand is ready, of kinds in $2 (NULL: any).
+SELECT EXISTS (
+    SELECT FROM effects f
+    JOIN lanes l ON l.id = f.lane_id
+    WHERE f.family = $1 AND f.status = 'pending' AND f.hold = 'isolated'
+      AND ($2::text[] IS NULL OR f.kind = ANY ($2))
+      AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+);
+
 -- name: lock_isolated_effect
 -- Lock one effect that a dead worker had in hand; it is claimed alone.
 SELECT f.id, f.lane_id, f.integration_id
 FROM effects f
 JOIN lanes l ON l.id = f.lane_id
 WHERE f.family = $1 AND f.status = 'pending' AND f.hold = 'isolated'
+  AND ($2::text[] IS NULL OR f.kind = ANY ($2))
   AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 ORDER BY f.id
 LIMIT 1
@@ -93,6 +110,10 @@ UPDATE circuit_breakers SET probe_effect_id = $2 WHERE integration_id = $1 AND s
 -- name: put_off_probe
 -- Let the next probe of a half-open breaker be chosen from this instant on: limits left none now.
 UPDATE circuit_breakers SET probe_expires_at = $2 WHERE integration_id = $1 AND state = 'half_open';
+
+-- name: lock_lanes
+-- Lock lanes in the order of their ids, as everybody does who locks several.
+SELECT FROM lanes l WHERE l.id = ANY ($1::bigint[]) ORDER BY l.id FOR NO KEY UPDATE;
 
 -- name: take_tokens
 -- Take tokens of integrations' limits for a whole batch.
@@ -137,13 +158,23 @@ WHERE (a.account_id, a.channel, a.address) IN (
 ORDER BY a.account_id, a.channel, a.address
 FOR NO KEY UPDATE;
 
+-- name: lock_executions
+-- Lock the executions of effects against pausing, resuming and cancelling, before looking at
+-- them: a statement that waits for a resumption would still see what was paused before it.
+SELECT
+FROM workflow_executions e
+WHERE e.id IN (SELECT f.execution_id FROM effects f WHERE f.id = ANY ($1::uuid[]))
+ORDER BY e.id
+FOR SHARE;
+
 -- name: dispatch_effects
 -- Decide, just before the wire, what goes out: only what is still claimed under this attempt by
 -- a worker whose lease holds, to an address that has not opted out, of a workflow that is not
 -- paused and an execution that is running. Gives each effect's new status; what gives no row was
 -- taken away or cancelled meanwhile.
 WITH mine AS (
-    SELECT f.id, f.step_id, f.gates_step, f.account_id, f.channel, f.address, f.lane_id, f.execution_id
+    SELECT f.id, f.step_id, f.gates_step, f.account_id, f.channel, f.address, f.lane_id,
+        f.execution_id, f.hold
     FROM effects f
     JOIN unnest($1::uuid[], $2::integer[]) AS w (id, attempt) ON w.id = f.id AND w.attempt = f.attempt
     WHERE f.status = 'claimed' AND f.worker_id = $3
@@ -160,7 +191,8 @@ decided AS (
             WHEN l.is_paused OR e.status = 'paused' THEN 'pending'
             ELSE 'dispatched'
         END AS status,
-        CASE WHEN e.status = 'paused' THEN 'parked' END AS hold
+        -- What is to go out alone still is when it comes back.
+        CASE WHEN e.status = 'paused' THEN 'parked' ELSE m.hold END AS hold
     FROM mine m
     JOIN lanes l ON l.id = m.lane_id
     LEFT JOIN workflow_executions e ON e.id = m.execution_id
@@ -211,13 +243,21 @@ WHERE f.id = r.id AND r.id IN (SELECT id FROM mine)
 RETURNING f.id, f.step_id, f.gates_step, f.status;
 
 -- name: log_effect_attempts
--- One row per attempt of an effect; a late result stands beside what was said of its attempt.
+-- One row per attempt of an effect; a late result stands beside what was said of its attempt. The
+-- same result recorded again, since nobody heard of its commit, is no late one.
 INSERT INTO effect_attempts
     (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome, is_late,
      error_kind, error_code, error_message, result)
-SELECT * FROM unnest(
+SELECT *
+FROM unnest(
     $1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[],
     $7::text[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::jsonb[]
+) AS r (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome, is_late,
+    error_kind, error_code, error_message, result)
+WHERE NOT EXISTS (
+    SELECT FROM effect_attempts a
+    WHERE a.effect_id = r.effect_id AND a.attempt = r.attempt AND NOT a.is_late
+      AND r.is_late AND a.worker_id = r.worker_id AND a.started_at = r.started_at
 )
 ON CONFLICT (effect_id, attempt, is_late) DO NOTHING;
 
@@ -242,37 +282,41 @@ WHERE s.id = ANY ($1::uuid[]) AND s.status = 'running' AND s.phase = 'settle' AN
   )
 RETURNING s.family;
 
+-- name: half_open
+-- Which of these integrations' breakers wait for the result of a probe.
+SELECT b.integration_id
+FROM circuit_breakers b
+WHERE b.integration_id = ANY ($1::uuid[]) AND b.state = 'half_open';
+
 -- name: tell_breaker
 -- Tell the breaker of an integration how calls ended.
 SELECT tell_breaker($1, $2::uuid[], $3::uuid[], $4);
 
--- name: hold_integration
--- Hold the lanes of an integration whose breaker has opened until it lets a probe through; gives
--- that instant. A hold for another reason stays if it is longer.
-WITH breaker AS (
-    SELECT b.integration_id, b.open_until FROM circuit_breakers b WHERE b.integration_id = $1
-),
-held AS (
-    UPDATE lanes l
-    SET held_until = b.open_until, held_reason = 'breaker_open'
-    FROM breaker b
-    WHERE l.integration_id = b.integration_id
-      AND (l.held_until IS NULL OR l.held_until < b.open_until OR l.held_reason = 'breaker_open')
+-- name: hold_or_release_lanes
+-- Hold the lanes of integrations $2, whose breakers have opened, until those let a probe through
+-- (a hold for another reason stays if it is longer); open the lanes of $3, whose breakers have
+-- closed, and of all of $1 those that were held for want of a free call. Gives what was done.
+WITH due AS (
+    SELECT l.id, b.open_until
+    FROM lanes l
+    LEFT JOIN circuit_breakers b
+        ON b.integration_id = l.integration_id AND b.integration_id = ANY ($2::uuid[])
+    WHERE l.integration_id = ANY ($1::uuid[])
+      AND CASE
+            WHEN b.integration_id IS NOT NULL
+            THEN l.held_until IS NULL OR l.held_until < b.open_until OR l.held_reason <> 'rate_limit'
+            ELSE l.held_reason = 'concurrency_limit'
+                OR l.held_reason = 'breaker_open' AND l.integration_id = ANY ($3::uuid[])
+          END
+    ORDER BY l.id
+    FOR NO KEY UPDATE OF l
 )
-SELECT open_until FROM breaker;
-
--- name: release_integration
--- Open the lanes of an integration that were held for this reason; gives their families.
 UPDATE lanes l
-SET held_until = NULL, held_reason = NULL
-WHERE l.integration_id = $1 AND l.held_reason = $2
-RETURNING l.family;
-
--- name: integrations_freed
--- Which of these integrations have lanes held for want of free calls.
-SELECT DISTINCT l.integration_id
-FROM lanes l
-WHERE l.integration_id = ANY ($1::uuid[]) AND l.held_reason = 'concurrency_limit';
+SET held_until = due.open_until,
+    held_reason = CASE WHEN due.open_until IS NOT NULL THEN 'breaker_open' END
+FROM due
+WHERE l.id = due.id
+RETURNING l.family, l.held_until;
 
 -- name: breaker_event
 -- Tell the account that a breaker has opened or closed.
