@@ -1,7 +1,9 @@
 """Effects leave the house by a ledger: claimed, dispatched, recorded; fenced, retried, said."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -10,11 +12,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from runtime import activation, clock, effect_recording, executions, workers
+from runtime import activation, clock, effect_recorder, effect_recording, executions, workers
 from runtime.dispatching import dispatch, opt_out
 from runtime.effect import Effect, Result, Sent
-from runtime.effect_claims import EffectClaims
-from runtime.effect_recording import Ended, record
+from runtime.effect_claims import ISOLATED_TURN, EffectClaims
+from runtime.effect_recording import Ended, record, record_apart
 from runtime.failures import Failure, Kind, backoff
 from runtime.sweep import MOST_LOSSES
 from runtime.worker import Worker
@@ -204,6 +206,101 @@ async def test_one_answer_that_cannot_be_stored_does_not_hold_up_the_others(
     assert [row[1] for row in await log(world)] == ["succeeded"] * 8
 
 
+@pytest.mark.parametrize("kept", [Sent({}), Failure(Kind.REFUSED, "no", "no")])
+async def test_what_cannot_be_recorded_in_any_way_ends_as_unknown_and_holds_up_no_other(
+    side: Counterpart, world_with: WorldWith, kept: Result
+) -> None:
+    world = await world_with(side.registry())
+    await ready(world, call(), contacts=3)
+    first, second, third = await dispatched(world, world.worker)
+    broken = Failure("nonsense", "?", "?")  # type: ignore[arg-type]
+    results = [(first, kept), (second, broken), (third, kept)]
+    now = await clock.current_instant(world.pool)
+    put_down: list[UUID] = []
+    async with world.pool.acquire() as db:
+        await record_apart(
+            db,
+            [Ended(effect, now, now, result) for effect, result in results],
+            world.worker.id,
+            lambda part: put_down.extend(ended.effect.id for ended in part),
+        )
+    rows = {e["id"]: (e["status"], e["error_code"]) for e in await effects(world)}
+    assert rows[second.id] == ("unknown", "result_unstorable")
+    assert "unknown" not in {rows[first.id][0], rows[third.id][0]}
+    assert sorted(put_down) == sorted([first.id, second.id, third.id])
+
+
+async def test_answers_that_come_while_a_worker_leaves_are_all_recorded(
+    side: Counterpart, world_with: WorldWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await world_with(side.registry())
+    await ready(world, call("first"), call("second"), contacts=3)
+    await ready(world, call("late"), contacts=5)
+    side.hanging = {"late"}
+    busy, go_on, real = asyncio.Event(), asyncio.Event(), record_apart
+
+    async def slowly(*arguments: Any) -> Any:
+        busy.set()
+        await go_on.wait()
+        return await real(*arguments)
+
+    monkeypatch.setattr(effect_recorder, "record_apart", slowly)
+    pool = world.worker._effects["webhook"]
+    recording = asyncio.create_task(pool.record_results())
+    await pool.answer()
+    await busy.wait()
+    leaving = asyncio.create_task(pool.drain())
+    side.let_go.set()
+    await asyncio.gather(*pool._in_flight)
+    recording.cancel()
+    go_on.set()
+    await leaving
+    assert {e["status"] for e in await effects(world)} == {"succeeded"}
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError, asyncpg.ConnectionDoesNotExistError, asyncpg.QueryCanceledError]
+)
+async def test_a_recording_that_fails_half_way_loses_no_answer_and_calls_none_late(
+    side: Counterpart,
+    world_with: WorldWith,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    world = await world_with(side.registry())
+    await ready(world, call(), contacts=4)
+    fails = [asyncpg.DataError, None, *[error] * 7]
+
+    async def record_or_fail(*arguments: Any) -> Any:
+        failure = fails.pop(0) if fails else None
+        if failure is not None:
+            raise failure("on purpose")
+        return await record(*arguments)
+
+    monkeypatch.setattr(effect_recording, "record", record_or_fail)
+    monkeypatch.setattr(effect_recorder, "DRAIN_PAUSES", [0.0] * 7)
+    pool = world.worker._effects["webhook"]
+    await pool.answer()
+    await pool.drain()
+    assert fails == []
+    assert [e["result"] for e in await effects(world)] == [{"ok": True}] * 4
+    assert await log(world) == [(1, "succeeded", False, None)] * 4
+    assert pool._recorder.in_hand == set()
+
+
+async def test_a_result_of_whose_commit_nobody_heard_is_not_late_when_it_is_recorded_again(
+    side: Counterpart, world_with: WorldWith
+) -> None:
+    world = await world_with(side.registry())
+    await ready(world, call())
+    (effect,) = await dispatched(world, world.worker)
+    now = await clock.current_instant(world.pool)
+    for _ in range(2):
+        async with world.pool.acquire() as db:
+            await record(db, [Ended(effect, now, now, Sent({}))], world.worker.id)
+    assert await log(world) == [(1, "succeeded", False, None)]
+
+
 # Retries
 
 
@@ -274,6 +371,60 @@ async def test_a_send_that_raises_is_a_failure_of_kind_internal(
     (step,) = await world.steps(execution)
     assert (step["status"], step["error_code"]) == ("failed", "effect_crashed")
     assert step["error_message"] == "sending raised InvalidUrlClientError"
+
+
+@pytest.mark.parametrize("given", [None, "sent", {"ok": True}])
+async def test_a_send_that_gives_no_result_is_a_failure_of_kind_internal(
+    side: Counterpart, world_with: WorldWith, given: Any
+) -> None:
+    async def send(effect: Effect, _tools: object) -> Any:
+        return given if effect.request["name"] == "bad" else Sent({})
+
+    world = await world_with(side.registry(replace(side.effect(), send=send)))
+    await world.run(await world.workflow(call("good", "bad", "fine")), await world.contact())
+    rows = {e["request"]["name"]: (e["status"], e["error_code"]) for e in await effects(world)}
+    assert rows == {
+        "good": ("succeeded", None),
+        "bad": ("failed", "effect_crashed"),
+        "fine": ("succeeded", None),
+    }
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit])
+@pytest.mark.parametrize(("on_unknown", "status"), [("repeat", "scheduled"), ("fail", "unknown")])
+async def test_a_send_that_gives_itself_up_has_an_unknown_outcome(
+    side: Counterpart,
+    world_with: WorldWith,
+    error: type[BaseException],
+    on_unknown: OnUnknown,
+    status: str,
+) -> None:
+    async def send(_effect: Effect, _tools: object) -> Result:
+        raise error
+
+    world = await world_with(side.registry(replace(side.effect(on_unknown), send=send)))
+    await world.run(await world.workflow(call()), await world.contact())
+    assert [e["status"] for e in await effects(world)] == [status]
+
+
+async def test_effects_of_a_kind_that_a_worker_does_not_know_are_left_to_others(
+    side: Counterpart, world_with: WorldWith
+) -> None:
+    """A worker of the version before lives on beside new ones for a while."""
+    world = await world_with(side.registry())
+    (execution,) = await ready(world, call("new"))
+    await world.pool.execute("UPDATE effects SET kind = 'test.new'")
+    await ready(world, call("old"), contacts=2)
+    old = EffectClaims(world.pool, world.worker.id, ["test.call"])
+    for _ in range(2):
+        (effect,), _ = await old.claim("webhook", 1)
+        assert effect.kind == "test.call"
+    await world.pool.execute("UPDATE effects SET hold = 'isolated' WHERE kind = 'test.new'")
+    assert not await old.has_isolated("webhook")
+    assert (await old.claim_isolated("webhook"))[0] == []
+    new = EffectClaims(world.pool, world.worker.id, ["test.call", "test.new"])
+    assert [e.kind for e in (await new.claim_isolated("webhook"))[0]] == ["test.new"]
+    assert await world.statuses(execution) == ["running"]
 
 
 @pytest.mark.parametrize(("on_unknown", "status"), [("repeat", "scheduled"), ("fail", "unknown")])
@@ -452,6 +603,24 @@ async def test_a_pause_that_commits_while_a_dispatch_waits_for_it_keeps_it_back(
     assert side.came == []
 
 
+async def test_a_resumption_that_commits_while_a_dispatch_waits_for_it_lets_it_go(
+    side: Counterpart, world_with: WorldWith, conn: asyncpg.Connection
+) -> None:
+    """Its effect was claimed while the execution was paused: a retry that fell due."""
+    world = await world_with(side.registry())
+    (execution,) = await ready(world, call())
+    claimed = await claim(world, world.worker)
+    await world.pool.execute("UPDATE workflow_executions SET status = 'paused'")
+    now = await clock.current_instant(conn)
+    async with world.pool.acquire() as db:
+        async with conn.transaction():
+            await executions.resume(conn, now, world.account_id, [execution])
+            dispatching: Any = asyncio.ensure_future(dispatch(db, claimed, world.worker.id))
+            await blocked_or_done(world, dispatching)
+        assert (await dispatching)[0] == claimed
+    assert [e["hold"] for e in await effects(world)] == [None]
+
+
 async def test_an_address_that_opts_out_between_claim_and_dispatch_is_not_called(
     side: Counterpart, world_with: WorldWith
 ) -> None:
@@ -465,6 +634,80 @@ async def test_an_address_that_opts_out_between_claim_and_dispatch_is_not_called
     (step,) = await world.steps(execution)
     assert (step["status"], step["skip_reason"]) == ("skipped", "opted_out")
     assert side.came == []
+
+
+# Effects that are sent alone
+
+
+async def isolated(world: World, name: str) -> None:
+    """Put a call into the ledger that a dead worker had in hand."""
+    await ready(world, call(name))
+    await world.pool.execute(
+        "UPDATE effects SET hold = 'isolated', losses = 1 WHERE request->>'name' = $1", name
+    )
+
+
+async def test_what_a_dead_worker_had_in_hand_is_sent_while_nothing_else_is_in_flight(
+    side: Counterpart, world_with: WorldWith
+) -> None:
+    world = await world_with(side.registry())
+    side.hanging = {"slow"}
+    await ready(world, call("slow"), contacts=3)
+    await isolated(world, "poison")
+    seen: list[dict[str, int]] = []
+
+    async def look() -> None:
+        if side.names[-1] == "poison":
+            await ready(world, call("next"))
+            assert await pool.answer() == 0
+            rows = await effects(world)
+            seen.append(Counter(e["status"] for e in rows))
+
+    side.when_called = look
+    pool = world.worker._effects["webhook"]
+    answering = asyncio.create_task(pool.answer())
+    await side.has_come(3)
+    assert "poison" not in side.names
+    side.let_go.set()
+    await answering
+    await pool.drain()
+    assert seen == [{"succeeded": 3, "dispatched": 1, "pending": 1}]
+    assert side.names == ["slow"] * 3 + ["poison", "next"]
+    assert {e["status"] for e in await effects(world)} == {"succeeded"}
+
+
+async def test_what_is_sent_alone_has_its_turn_though_ready_work_never_ends(
+    side: Counterpart, world_with: WorldWith
+) -> None:
+    world = await world_with(side.registry(), slots={"webhook": 1})
+    await ready(world, call("other"), contacts=3 * ISOLATED_TURN)
+    await isolated(world, "alone")
+    pool = world.worker._effects["webhook"]
+    for _ in range(2 * ISOLATED_TURN):
+        await pool.answer()
+        await pool.drain()
+    assert "alone" in side.names
+    assert side.names.count("other") >= ISOLATED_TURN
+
+
+@pytest.mark.parametrize("what", ["workflow", "execution"])
+async def test_what_is_sent_alone_still_is_after_a_pause(
+    side: Counterpart, world_with: WorldWith, what: str
+) -> None:
+    world = await world_with(side.registry())
+    await isolated(world, "alone")
+    claimed = await claim(world, world.worker)
+    await world.pool.execute(
+        "UPDATE lanes SET is_paused = true"
+        if what == "workflow"
+        else "UPDATE workflow_executions SET status = 'paused'"
+    )
+    async with world.pool.acquire() as db:
+        assert (await dispatch(db, claimed, world.worker.id))[0] == []
+        now = await clock.current_instant(db)
+        runs = [row["id"] for row in await db.fetch("SELECT id FROM workflow_executions")]
+        await executions.resume(db, now, world.account_id, runs)
+    assert [(e["status"], e["hold"]) for e in await effects(world)] == [("pending", "isolated")]
 
 
 # A step and its effects
