@@ -1,6 +1,7 @@
 """Rate limits, limits of concurrent calls and circuit breakers hold across processes."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime import clock, effect_recording
+from runtime import clock, effect_recording, executions, workers
 from runtime.database import Connection
-from runtime.dispatching import dispatch
+from runtime.dispatching import dispatch, opt_out
 from runtime.effect import Effect
 from runtime.effect_claims import EffectClaims, queries
-from runtime.failures import backoff
-from tests.stand_ins import Counterpart, WorldWith, answer, counterpart
+from runtime.effect_recording import Ended, record
+from runtime.failures import Failure, Kind, backoff
+from tests.stand_ins import Counterpart, WorldWith, answer, blocked_or_done, counterpart
 from tests.world import World
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,9 +52,11 @@ async def integration(world: World, **limits: Any) -> UUID:
     )
 
 
-async def ready(world: World, integration_id: UUID, calls: int, name: str = "call") -> None:
+async def ready(
+    world: World, integration_id: UUID, calls: int, name: str = "call", **config: Any
+) -> None:
     """Put calls of an integration into the ledger, in a lane of their own."""
-    config = {"calls": [name], "integration_id": str(integration_id)}
+    config |= {"calls": [name], "integration_id": str(integration_id)}
     workflow = await world.workflow(("webhook_call", config), name=name)
     await world.enrol(workflow, *[await world.contact() for _ in range(calls)])
     await world.worker._steps["webhook"].answer()
@@ -167,6 +171,29 @@ async def test_a_rate_holds_its_lanes_and_spends_no_attempt(
     assert await board.pool.fetchval("SELECT max(attempt) FROM effects") == 1
 
 
+async def test_lanes_of_one_limited_integration_take_turns_with_one_call_at_a_time(
+    board: World, side: Counterpart
+) -> None:
+    shop = await integration(board, rate_per_second=1.0, burst=1)
+    for n in range(3):
+        await ready(board, shop, 6, name=f"w{n}")
+    await board.settle()
+    for _ in range(11):
+        await board.advance(seconds=1)
+    assert Counter(side.names) == {"w0": 4, "w1": 4, "w2": 4}
+    assert all(len(set(side.names[turn : turn + 3])) == 3 for turn in range(0, 12, 3))
+
+
+async def test_what_an_integration_grants_is_shared_by_all_lanes_of_a_claim(
+    board: World, side: Counterpart
+) -> None:
+    shop = await integration(board, rate_per_second=0.01, burst=6)
+    for n in range(3):
+        await ready(board, shop, 6, name=f"w{n}")
+    await board.settle()
+    assert Counter(side.names) == {"w0": 2, "w1": 2, "w2": 2}
+
+
 # Concurrency
 
 
@@ -197,6 +224,7 @@ async def test_a_call_that_ends_lets_the_next_one_through_at_once(
 
 # Breakers
 
+BOTH_LANES = "SELECT * FROM lanes WHERE integration_id IS NOT NULL ORDER BY id"
 # Ends what failed, so that no retry of it comes between.
 GIVE_UP = "UPDATE effects SET status = 'failed' WHERE status IN ('scheduled', 'pending')"
 BREAKER = {"breaker_failures": 3, "breaker_window_seconds": 60, "breaker_open_seconds": 30}
@@ -302,6 +330,116 @@ async def test_a_probe_that_never_ended_is_followed_by_another(
     await board.advance(minutes=1)
     assert len(side.came) == 3
     assert await state(board, shop) == "closed"
+
+
+@pytest.mark.parametrize("what", ["opted out", "cancelled", "parked", "worker died", "failed"])
+async def test_a_probe_that_does_not_go_out_is_followed_by_another_within_a_second(
+    board: World, side: Counterpart, what: str
+) -> None:
+    shop = await integration(board, **BREAKER)
+    await opened(board, side, shop, waiting=0)
+    await ready(board, shop, 4, name="probe", channel="sms", address="+1")
+    await clock.advance(board.pool, timedelta(seconds=31))
+    await board.worker.wake()
+    ghost = await board.new_worker()
+    (probe,), _ = await EffectClaims(board.pool, ghost.id).claim("webhook", 10)
+    if what == "failed":
+        await board.pool.execute(
+            "UPDATE effects SET status = 'failed', worker_id = NULL WHERE id = $1", probe.id
+        )
+    elif what == "worker died":
+        await workers.leave(board.pool, ghost.id)
+        await board.worker.sweep()
+    else:
+        await _take_back(board, probe, what)
+        async with board.pool.acquire() as db:
+            assert (await dispatch(db, [probe], ghost.id))[0] == []
+    side.always = answer()
+    await ready(board, shop, 1, name="next")
+    await board.settle()
+    await board.advance(seconds=1)
+    assert "next" in side.names
+    assert await state(board, shop) == "closed"
+
+
+async def _take_back(world: World, probe: Effect, what: str) -> None:
+    run = await world.pool.fetchval("SELECT execution_id FROM effects WHERE id = $1", probe.id)
+    async with world.pool.acquire() as db, db.transaction():
+        if what == "opted out":
+            await opt_out(db, world.account_id, "sms", "+1", "stop")
+        elif what == "cancelled":
+            now = await clock.current_instant(db)
+            await executions.cancel(db, now, world.account_id, [run], "asked for")
+        else:
+            await executions.pause(db, world.account_id, [run])
+
+
+async def test_a_probe_that_is_on_its_way_stays_the_only_one(
+    board: World, side: Counterpart
+) -> None:
+    shop = await integration(board, **BREAKER)
+    await opened(board, side, shop)
+    await clock.advance(board.pool, timedelta(seconds=31))
+    await board.worker.wake()
+    (_probe,), _ = await EffectClaims(board.pool, board.worker.id).claim("webhook", 10)
+    for _ in range(5):
+        await board.advance(seconds=2)
+    assert side.came == []
+    assert await state(board, shop) == "half_open"
+
+
+async def test_unknown_outcomes_open_a_breaker(side: Counterpart, world_with: WorldWith) -> None:
+    board = await world_with(side.registry(side.effect("fail", timeout_seconds=0.02)))
+    shop = await integration(board, **BREAKER)
+    side.hanging = {"call"}
+    await ready(board, shop, 3)
+    await board.settle()
+    assert await state(board, shop) == "open"
+
+
+async def test_a_send_that_crashes_says_nothing_of_the_other_side(
+    board: World, side: Counterpart
+) -> None:
+    shop = await integration(board, **BREAKER)
+    await opened(board, side, shop, waiting=1)
+    await clock.advance(board.pool, timedelta(seconds=31))
+    url, side.url = side.url, "not a url"
+    await board.settle()
+    assert await state(board, shop) == "half_open"
+    side.url, side.always = url, answer()
+    await ready(board, shop, 1)
+    await board.advance(seconds=1)
+    assert await state(board, shop) == "closed"
+
+
+async def test_whoever_holds_or_frees_lanes_locks_them_in_the_order_of_their_ids(
+    board: World, conn: asyncpg.Connection
+) -> None:
+    shop = await integration(board, **BREAKER, max_concurrent=10)
+    await ready(board, shop, 3, name="w0")
+    await ready(board, shop, 3, name="w1")
+    claimed, _ = await EffectClaims(board.pool, board.worker.id).claim("webhook", 10)
+    first, second = [row["id"] for row in await board.pool.fetch(BOTH_LANES)]
+    for lane in (second, first):  # so that the first lane's row is the later one in its table
+        await board.pool.execute(
+            "UPDATE lanes SET held_until = current_instant() + '1 hour',"
+            " held_reason = 'concurrency_limit' WHERE id = $1",
+            lane,
+        )
+    now = await clock.current_instant(conn)
+    away = Failure(Kind.SERVICE_UNAVAILABLE, "away", "")
+    async with board.pool.acquire() as db:
+        assert len((await dispatch(db, claimed, board.worker.id))[0]) == 6
+        async with conn.transaction():
+            await conn.execute("SELECT FROM lanes WHERE id = $1 FOR UPDATE", first)
+            ended = [Ended(effect, now, now, away) for effect in claimed]
+            recording: Any = asyncio.ensure_future(record(db, ended, board.worker.id))
+            await blocked_or_done(board, recording)
+            # Would raise LockNotAvailable if the second were locked already.
+            await conn.execute("SELECT FROM lanes WHERE id = $1 FOR UPDATE NOWAIT", second)
+        await recording
+    reasons = await board.pool.fetch(BOTH_LANES)
+    assert {row["held_reason"] for row in reasons} == {"breaker_open"}
 
 
 async def test_refusals_are_answers_and_do_not_open_a_breaker(
