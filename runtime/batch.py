@@ -20,7 +20,7 @@ from runtime.bells import Bells
 from runtime.claims import load_items
 from runtime.claims import queries as claims
 from runtime.clock import current_instant
-from runtime.database import LOST_CONNECTION, Connection, is_lost
+from runtime.database import Connection, is_lost
 from runtime.failures import Failure
 from runtime.lanes import MOST_LANES, Turns, get_or_create_lanes
 from runtime.performing import Rounds, failure_of, is_transient
@@ -109,10 +109,8 @@ class Batches:
                         # The commit says so; the others are claimed again without them.
                         return Done(len(rows), Bells())
                     bells = await self._work(db, rows) if rows else Bells()
-            except LOST_CONNECTION:
-                raise
             except Exception as error:
-                if not rows or is_lost(db):
+                if not rows or is_lost(db, error):
                     raise
                 bells = await self._do_again(db, [row["id"] for row in rows], error)
         return Done(len(rows), bells)
@@ -142,12 +140,10 @@ class Batches:
             await rounds.run(items)
             bells = await self._record(stage, rounds)
             await db.execute(claims.put_down, hand)
-        except LOST_CONNECTION:
-            raise
-        except Exception:
+        except Exception as error:
             # The transaction is lost and its deletion with it, but this process lives. Unless the
             # connection is lost too: somebody may have hung until it was ended.
-            if not is_lost(db):
+            if not is_lost(db, error):
                 await self.side.execute(claims.put_down, hand)
             raise
         finally:
@@ -186,10 +182,8 @@ class Batches:
                     rows = await db.fetch(claims.claim_these_steps, part)
                     if rows:
                         bells |= await self._work(db, rows, careful=len(part) == 1)
-            except LOST_CONNECTION:
-                raise
             except Exception as again:
-                if is_lost(db):
+                if is_lost(db, again):
                     raise
                 if len(part) > 1 or (is_transient(again) and tries < TRANSIENT_TRIES):
                     parts += _smaller(part, again, tries=tries + 1)
@@ -209,10 +203,8 @@ class Batches:
                 rounds = self._rounds(stage, careful=True)
                 rounds.fail(items, failure)
                 return await self._record(stage, rounds)
-        except LOST_CONNECTION:
-            raise
         except Exception as error:
-            if is_lost(db):
+            if is_lost(db, error):
                 raise
             if isinstance(error, asyncpg.QueryCanceledError):
                 # Somebody holds its contact: no fault of the step's.
@@ -251,10 +243,8 @@ class Batches:
         for _ in range(TRANSIENT_TRIES):
             try:
                 return await self._perform_isolated(db, step_id, attempt, failure)
-            except LOST_CONNECTION:
-                raise
             except Exception as error:
-                if is_lost(db):
+                if is_lost(db, error):
                     raise
                 if is_transient(error):
                     continue

@@ -22,7 +22,7 @@ import asyncpg
 import structlog
 
 from runtime import states
-from runtime.database import LOST_CONNECTION, is_lost
+from runtime.database import is_lost
 from runtime.failures import Failure, Kind, backoff
 from runtime.ids import new_id
 from runtime.outcomes import Dispatch, Done, EffectRequest, Failed, Outcome, Skipped, Sleep, Wait
@@ -139,10 +139,8 @@ class Rounds:
             with self.stage.dropping_what_failed():
                 async with self.stage.db.transaction():
                     return await performance(self.stage, items)
-        except LOST_CONNECTION:
-            raise
         except Exception as error:
-            if is_transient(error) or is_lost(self.stage.db):
+            if is_transient(error) or is_lost(self.stage.db, error):
                 raise
             log.exception("step.crashed", step_id=str(items[0].step_id))
             return [Failed(failure_of(error))]

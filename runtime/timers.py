@@ -13,7 +13,7 @@ import structlog
 
 from runtime.bells import Bells
 from runtime.clock import current_instant
-from runtime.database import LOST_CONNECTION, Connection
+from runtime.database import Connection, is_lost
 from runtime.recording import write_events
 from runtime.registry import Registry
 from runtime.stage import ActiveVersion, Outside, Stage
@@ -69,20 +69,21 @@ async def _fire_kind(
     at_once, is_more = INSTALMENT, True
     while is_more:
         rows: list[asyncpg.Record] = []
-        try:
-            async with pool.acquire() as db, db.transaction():
-                stage = Stage(db, await current_instant(db), outside, active)
-                rows = await db.fetch(queries.take_due, kind, stage.now, at_once)
-                bells |= await _fire(stage, registry, rows)
-        except LOST_CONNECTION:
-            raise
-        except Exception:
-            if len(rows) <= 1:
-                log.exception("timer.failed", kind=kind)
-                ids = [row["id"] for row in rows]
-                await pool.execute(queries.put_off, ids, await current_instant(pool))
-            # From here on one at a time, so that only the culprit is put off.
-            at_once = 1
+        async with pool.acquire() as db:
+            try:
+                async with db.transaction():
+                    stage = Stage(db, await current_instant(db), outside, active)
+                    rows = await db.fetch(queries.take_due, kind, stage.now, at_once)
+                    bells |= await _fire(stage, registry, rows)
+            except Exception as error:
+                if is_lost(db, error):
+                    raise
+                if len(rows) <= 1:
+                    log.exception("timer.failed", kind=kind)
+                    ids = [row["id"] for row in rows]
+                    await db.execute(queries.put_off, ids, await current_instant(db))
+                # From here on one at a time, so that only the culprit is put off.
+                at_once = 1
         is_more = len(rows) >= at_once
     return bells
 

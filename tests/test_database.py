@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from runtime import database
-from runtime.database import DatabaseError, create_pool, resolve_dsn
+from runtime.database import DatabaseError, create_pool, is_lost, resolve_dsn
 from runtime.settings import Settings
 
 JSON: list[Any] = [None, True, 1, 1.5, "", "ä€😀", [], {}, {"a": [1, {"b": None}]}, "\\u0000"]
@@ -84,3 +84,28 @@ async def test_without_database_url_the_embedded_server_is_started(scratch: Path
     dsn = await resolve_dsn(Settings(database_url=None, data=scratch / "data"))
     connection = await asyncpg.connect(dsn)
     await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (None, False),
+        (TimeoutError("somebody else's"), False),
+        (OSError("disk full"), False),
+        (asyncpg.UniqueViolationError("taken"), False),
+        (asyncpg.ConnectionDoesNotExistError("gone"), True),
+        (asyncpg.AdminShutdownError("ended"), True),
+    ],
+)
+async def test_only_errors_of_a_connection_say_that_it_is_lost(
+    conn: asyncpg.Connection, error: Exception | None, lost: bool
+) -> None:
+    assert is_lost(conn, error) is lost
+    conn.terminate()
+    assert is_lost(conn, error)
+
+
+async def test_a_pool_that_cannot_connect_raises_no_oserror(settings: Settings) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    with pytest.raises(asyncpg.ConnectionFailureError, match="no connection"):
+        await (await create_pool(nowhere, settings)).close()
