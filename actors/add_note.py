@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from actors.fields import Config, RequiredMergeText
+from actors.literals import literal
 from actors.rendered import each, text_of
 from runtime.ids import new_id
 from runtime.outcomes import Done, Outcome, Skipped
@@ -25,10 +26,14 @@ queries = load("add_note")
 LONGEST_NOTE = 50_000
 
 
+def _content(text: str) -> str | None:
+    return text_of(text, "content", LONGEST_NOTE)
+
+
 class AddNote(Config):
     """What to write and as which type of note."""
 
-    content: RequiredMergeText
+    content: Annotated[RequiredMergeText, literal(_content)]
     note_type: Literal["general", "workflow", "system"] = "workflow"
 
 
@@ -56,7 +61,7 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 
 def _note(item: Item) -> _Note | Skipped:
-    content = text_of(item.values["content"], "content", LONGEST_NOTE)
+    content = _content(item.values["content"])
     return _Note(new_id(), item, content) if content else Skipped("empty_note")
 
 

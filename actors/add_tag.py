@@ -1,16 +1,19 @@
-"""add_tag: give the contact a tag, making the tag if the account has none of that name."""
+"""add_tag: give the contact a tag, making the tag if the account has none of that name.
+
+A name or a colour that cannot be used after rendering fails the step (tag_name_unusable,
+tag_color_unusable), the colour also where the tag is there already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
-
-from actors.fields import Config, RequiredMergeText
-from actors.tags import get_or_create
-from runtime.failures import Failure, Kind
+from actors.fields import Config, MergeText, RequiredMergeText
+from actors.literals import literal
+from actors.rendered import each
+from actors.tags import color_of, get_or_create, name_of
 from runtime.outcomes import Done, Failed, Outcome
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -18,40 +21,41 @@ from sql import load
 
 queries = load("add_tag")
 
-LONGEST_NAME = 100
+Wanted = tuple[str, str | None]
+"""A tag's name and the colour that it has if it is new."""
 
 
 class AddTag(Config):
     """The tag to give; the colour counts only when the tag is new."""
 
-    tag_name: RequiredMergeText
-    tag_color: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] | None = None
+    tag_name: Annotated[RequiredMergeText, literal(name_of)]
+    tag_color: Annotated[MergeText, literal(color_of)] | None = None
 
 
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     """Add the tags set-based; a contact that has its tag already keeps it, without an event."""
-    names = [str(item.values["tag_name"]).strip() for item in items]
-    wanted = {
-        (item.account_id, name): item.values["tag_color"]
-        for item, name in zip(items, names, strict=True)
-        if 0 < len(name) <= LONGEST_NAME
-    }
-    tags = await get_or_create(stage, wanted)
-    ids = [tags.get((i.account_id, name)) for i, name in zip(items, names, strict=True)]
-    added = await _add(stage, items, ids)
+    wanted = each(items, _wanted)
+    usable = [
+        (item, *one) for item, one in zip(items, wanted, strict=True) if not isinstance(one, Failed)
+    ]
+    tags = await get_or_create(stage, {(i.account_id, name): color for i, name, color in usable})
+    ids = {item.contact_id: tags[item.account_id, name] for item, name, _ in usable}
+    added = await _add(stage, [item for item, _, _ in usable], ids)
     return [
-        _outcome(stage, item, name, tag_id, is_new=item.contact_id in added)
-        for item, name, tag_id in zip(items, names, ids, strict=True)
+        one
+        if isinstance(one, Failed)
+        else _finish(stage, item, one[0], ids[item.contact_id], is_new=item.contact_id in added)
+        for item, one in zip(items, wanted, strict=True)
     ]
 
 
-async def _add(stage: Stage, items: Sequence[Item], ids: Sequence[UUID | None]) -> set[UUID]:
+def _wanted(item: Item) -> Wanted:
+    return name_of(item.values["tag_name"]), color_of(item.values["tag_color"])
+
+
+async def _add(stage: Stage, items: Sequence[Item], ids: Mapping[UUID, UUID]) -> set[UUID]:
     """Write the pairs; gives the contacts for whom theirs is new."""
-    rows = [
-        (item.account_id, item.contact_id, tag_id, item.step_id)
-        for item, tag_id in zip(items, ids, strict=True)
-        if tag_id is not None
-    ]
+    rows = [(i.account_id, i.contact_id, ids[i.contact_id], i.step_id) for i in items]
     if not rows:
         return set()
     columns = zip(*rows, strict=True)
@@ -59,10 +63,7 @@ async def _add(stage: Stage, items: Sequence[Item], ids: Sequence[UUID | None]) 
     return {row["contact_id"] for row in new}
 
 
-def _outcome(stage: Stage, item: Item, name: str, tag_id: UUID | None, *, is_new: bool) -> Outcome:
-    if tag_id is None:
-        message = f"a tag name has 1 to {LONGEST_NAME} characters after rendering, not {len(name)}"
-        return Failed(Failure(Kind.INVALID_CONFIG, "tag_name_unusable", message))
+def _finish(stage: Stage, item: Item, name: str, tag_id: UUID, *, is_new: bool) -> Done:
     told = {"tag_id": str(tag_id), "tag_name": name}
     if is_new:
         stage.emit(item, "tag_added", told)

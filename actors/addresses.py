@@ -36,7 +36,7 @@ def literal_prefix(text: str) -> str:
 def single_line(text: str) -> str:
     """Refuse control characters: a line break in a header begins another header."""
     if _CONTROL.search(text):
-        raise PydanticCustomError("line_break", "must be a single line without control characters")
+        raise PydanticCustomError("line_break", "this is one line, without control characters")
     return text
 
 
@@ -58,7 +58,7 @@ def _email(text: str) -> str:
 def _phone(text: str) -> str:
     if not has_merge_fields(text) and not is_phone_number(text):
         raise PydanticCustomError(
-            "phone_number", "must be a number in E.164 form, such as +14155550100"
+            "phone_number", "a number in E.164 form is needed, such as +14155550100"
         )
     return text
 
@@ -68,11 +68,9 @@ def _link(text: str) -> str:
     if not prefix:
         return text
     if not _SCHEME.match(prefix):
-        raise PydanticCustomError("url_scheme", "must begin with http:// or https://")
+        raise PydanticCustomError("url_scheme", "a link begins with http:// or https://")
     if _NOT_IN_LINK.search(prefix):
-        raise PydanticCustomError(
-            "url", "must not contain spaces, backslashes or control characters"
-        )
+        raise PydanticCustomError("url", "a link has no spaces, backslashes or control characters")
     if not has_merge_fields(text):
         _check_host(text)
     return text
@@ -85,7 +83,7 @@ def _check_host(link: str) -> None:
     except ValueError:  # a port that is no number, a broken IPv6 literal
         usable = False
     if not usable:
-        raise PydanticCustomError("url", "must name a host")
+        raise PydanticCustomError("url", "a link names a host")
 
 
 SingleLine = Annotated[RequiredMergeText, AfterValidator(single_line)]

@@ -41,7 +41,8 @@ class AssignToUser(Config):
     """Who is to own the contact.
 
     specific: `user_id`. round_robin and least_busy: the available members of `team_id`, without
-    it all available users of the account, in both cases except viewers. Busy means open tasks plus owned open opportunities.
+    it all available users of the account, in both cases except viewers. Busy means open tasks
+    plus owned open opportunities.
     """
 
     assignment_type: Literal["specific", "round_robin", "least_busy"]

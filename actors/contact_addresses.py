@@ -15,6 +15,9 @@ from actors.rendered import UnusableError
 # The longest that the phone parser takes.
 LONGEST_ADDRESS = 250
 
+# In the smallest numbering plans, such as that of Niue.
+SHORTEST_PHONE = 4
+
 
 def normalize_email(text: str) -> str:
     """Bring an e-mail address to Unicode normal form and lower case; no look-up is made.
@@ -28,6 +31,30 @@ def normalize_email(text: str) -> str:
     except EmailNotValidError:
         # Its own message may quote the address.
         raise UnusableError("email_unusable", "email is no e-mail address") from None
+
+
+def check_phone(text: str) -> None:
+    """Refuse what is a phone number in no country at all; UnusableError: phone_unusable.
+
+    An international number is checked as `normalize_phone` does it; of one without country code
+    that it has digits enough: what they mean, only its country can say.
+    """
+    try:
+        usable = phonenumbers.is_valid_number(phonenumbers.parse(text))
+    except phonenumbers.NumberParseException:
+        usable = _is_national(text)
+    if not usable:
+        message = "phone is no phone number, neither international nor of any country"
+        raise UnusableError("phone_unusable", message)
+
+
+def _is_national(text: str) -> bool:
+    try:
+        # A country decides nothing about how many digits were written.
+        number = phonenumbers.parse(text, "US")
+    except phonenumbers.NumberParseException:
+        return False
+    return len(phonenumbers.national_significant_number(number)) >= SHORTEST_PHONE
 
 
 def normalize_phone(text: str, country: str) -> str:

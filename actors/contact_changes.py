@@ -10,7 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from actors.contact_addresses import LONGEST_ADDRESS, normalize_email, normalize_phone
+from actors.contact_addresses import (
+    LONGEST_ADDRESS,
+    check_phone,
+    normalize_email,
+    normalize_phone,
+)
+from actors.references import id_of
 from actors.rendered import text_of, zone_of
 from runtime.stage import Contact, Item, Stage
 from sql import load
@@ -43,6 +49,21 @@ def columns_of(field: str, value: str | None, country: str) -> dict[str, str | N
             return {"time_zone": zone_of(text, field).key if text else None}
         case _:
             return {field: text_of(value, field, LONGEST_NAME)}
+
+
+def check_column(field: str, text: str) -> None:
+    """Check what a config says literally for a standard field, as far as it needs no account.
+
+    UnusableError as the checks of the field say.
+    """
+    match field:
+        case "owner_id":
+            id_of(text, field)
+        case "phone":
+            if stripped := text_of(text, field, LONGEST_ADDRESS):
+                check_phone(stripped)
+        case _:
+            columns_of(field, text, country="")
 
 
 def copy_of(contact: Contact) -> Contact:

@@ -13,14 +13,19 @@ contact_created is an event of the new contact, so that workflows that it starts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from actors.addresses import has_merge_fields
-from actors.contact_addresses import normalize_email
-from actors.contact_changes import announce, columns_of, copy_of, differences, write
+from actors.contact_changes import (
+    announce,
+    check_column,
+    columns_of,
+    copy_of,
+    differences,
+    write,
+)
 from actors.contact_matching import Draft, find_or_create, lock
 from actors.custom_fields import (
     CustomFieldKey,
@@ -30,7 +35,8 @@ from actors.custom_fields import (
     to_field,
 )
 from actors.fields import Config, MergeText, MergeValue, incomplete
-from actors.rendered import UnusableError, each, zone_of
+from actors.literals import literal
+from actors.rendered import UnusableError, each, is_blank, zone_of
 from runtime.outcomes import Done, Failed, Outcome
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -38,28 +44,19 @@ from runtime.stage import Item, Stage
 NAMES_AND_ADDRESSES = ("first_name", "last_name", "email", "phone")
 
 
-def _email(text: str) -> str:
-    if text.strip() and not has_merge_fields(text):
-        try:
-            normalize_email(text.strip())
-        except UnusableError as error:
-            raise PydanticCustomError("email", "{reason}", {"reason": error.message}) from None
-    return text
-
-
 class CreateContact(Config):
     """The new contact's fields, of which a name, an e-mail or a phone number must be there."""
 
-    first_name: MergeText | None = None
-    last_name: MergeText | None = None
-    email: Annotated[MergeText, AfterValidator(_email)] | None = None
-    phone: MergeText | None = None
+    first_name: Annotated[MergeText, literal(partial(check_column, "first_name"))] | None = None
+    last_name: Annotated[MergeText, literal(partial(check_column, "last_name"))] | None = None
+    email: Annotated[MergeText, literal(partial(check_column, "email"))] | None = None
+    phone: Annotated[MergeText, literal(partial(check_column, "phone"))] | None = None
     custom_fields: dict[CustomFieldKey, MergeValue] = Field(default_factory=dict)
     duplicate_handling: Literal["skip", "update", "create_duplicate"] = "skip"
 
     @model_validator(mode="after")
     def _is_somebody(self) -> CreateContact:
-        if not any(getattr(self, name) for name in NAMES_AND_ADDRESSES):
+        if all(is_blank(getattr(self, name)) for name in NAMES_AND_ADDRESSES):
             raise incomplete("email", "a name, an e-mail address or a phone number is required")
         return self
 

@@ -17,6 +17,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from actors.fields import Config, MergeText, RequiredMergeText, incomplete
+from actors.literals import literal
 from actors.references import MergeId, find_users, id_of
 from actors.rendered import UnusableError, each, text_of
 from runtime.ids import new_id
@@ -32,6 +33,14 @@ LONGEST_DESCRIPTION = 20_000
 MOST_DAYS = 3650
 
 
+def _title(text: str | None) -> str | None:
+    return text_of(text, "title", LONGEST_TITLE)
+
+
+def _description(text: str | None) -> str | None:
+    return text_of(text, "description", LONGEST_DESCRIPTION)
+
+
 class DueDateOffset(Config):
     """How long after the step the task is due; days and hours add up."""
 
@@ -41,15 +50,15 @@ class DueDateOffset(Config):
     @model_validator(mode="after")
     def _says_how_long(self) -> DueDateOffset:
         if self.days is None and self.hours is None:
-            raise incomplete("due_date_offset", "days or hours are required")
+            raise incomplete("days", "days or hours are required")
         return self
 
 
 class CreateTask(Config):
     """What is to be done, until when and by whom."""
 
-    title: RequiredMergeText
-    description: MergeText | None = None
+    title: Annotated[RequiredMergeText, literal(_title)]
+    description: Annotated[MergeText, literal(_description)] | None = None
     due_date_offset: DueDateOffset | None = None
     assignee_id: MergeId | None = None
     priority: Literal["low", "medium", "high"] = "medium"
@@ -97,10 +106,10 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 def _task(item: Item, now: datetime) -> _Task:
     values = item.values
-    title = text_of(values["title"], "title", LONGEST_TITLE)
+    title = _title(values["title"])
     if title is None:
         raise UnusableError("title_empty", "title is empty after rendering")
-    description = text_of(values["description"], "description", LONGEST_DESCRIPTION)
+    description = _description(values["description"])
     chosen_id = id_of(values["assignee_id"], "assignee_id")
     offset = values["due_date_offset"]
     return _Task(new_id(), item, title, description, offset and _due(offset, now), chosen_id)

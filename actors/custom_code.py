@@ -20,7 +20,7 @@ ModuleName = Annotated[
 
 def _distinct(modules: list[str]) -> list[str]:
     if len(set(modules)) < len(modules):
-        raise PydanticCustomError("repeated", "must not name a module twice")
+        raise PydanticCustomError("repeated", "a module is named twice")
     return modules
 
 

@@ -24,11 +24,14 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def incomplete(field: str, message: str) -> PydanticCustomError:
+def misfit(code: str, field: str, reason: str) -> PydanticCustomError:
+    """Build the error that a model's validator raises for one of its fields, given by its path."""
+    return PydanticCustomError(code, "{field}: {reason}", {"field": field, "reason": reason})
+
+
+def incomplete(field: str, reason: str) -> PydanticCustomError:
     """Build the error for a field that another field's value makes required."""
-    return PydanticCustomError(
-        "incomplete", "{field}: {reason}", {"field": field, "reason": message}
-    )
+    return misfit("incomplete", field, reason)
 
 
 def storable(text: str) -> str:
@@ -60,15 +63,24 @@ def template(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "a text is needed, not white space alone")
+    return text
+
+
 MERGE_FIELDS = {"x-merge-fields": True}
 
 MergeText = Annotated[str, AfterValidator(template), Field(json_schema_extra=MERGE_FIELDS)]
 """Text with merge fields; may be empty, and may render empty."""
 
 RequiredMergeText = Annotated[
-    str, Field(min_length=1, json_schema_extra=MERGE_FIELDS), AfterValidator(template)
+    str,
+    Field(min_length=1, json_schema_extra=MERGE_FIELDS),
+    AfterValidator(_not_blank),
+    AfterValidator(template),
 ]
-"""Text with merge fields that must not be empty before rendering."""
+"""Text with merge fields that must not be blank before rendering."""
 
 PlainText = Annotated[str, AfterValidator(storable)]
 """Text taken as it is."""

@@ -12,8 +12,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Final, Literal
 
+from pydantic_core import PydanticCustomError
 from whenever import Instant, PlainDateTime
 
+from actors.fields import misfit
 from actors.rendered import UnusableError, zone_of
 
 Unit = Literal["minutes", "hours", "days", "weeks", "months", "years"]
@@ -28,6 +30,11 @@ LAST: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
 LONGEST_WAIT: Final = timedelta(days=3650)
 """The longest wait that is given as a duration; what is longer is a mistake."""
+
+
+def too_long(field: str) -> PydanticCustomError:
+    """Build the error for a config's field that asks for more than the longest wait."""
+    return misfit("wait_too_long", field, f"a wait lasts at most {LONGEST_WAIT.days} days")
 
 
 class OutOfRangeError(ValueError):

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from actors.addresses import PhoneNumber, SingleLine, has_merge_fields, is_phone_number
-from actors.fields import Config
+from actors.fields import Config, misfit
 from runtime.registry import ActionType
 
 
@@ -32,16 +31,16 @@ class MakeCall(Config):
         if self.destination_type == "external":
             _check(
                 is_phone_number(self.destination_value),
-                "destination_value must be a number in E.164 form, such as +14155550100",
+                "a number in E.164 form is needed, such as +14155550100",
             )
         elif self.destination_type == "user":
-            _check(_is_uuid(self.destination_value), "destination_value must be the id of a user")
+            _check(_is_uuid(self.destination_value), "the id of a user is needed")
         return self
 
 
 def _check(fits: bool, message: str) -> None:
     if not fits:
-        raise PydanticCustomError("destination", "{reason}", {"reason": message})
+        raise misfit("destination", "destination_value", message)
 
 
 def _is_uuid(text: str) -> bool:

@@ -68,8 +68,9 @@ class QuickReply(Config):
 
     @model_validator(mode="after")
     def _text_has_title_and_payload(self) -> QuickReply:
-        if self.content_type == "text" and (self.title is None or self.payload is None):
-            raise incomplete("quick_replies", "a reply of type text needs a title and a payload")
+        for name in ("title", "payload"):
+            if self.content_type == "text" and getattr(self, name) is None:
+                raise incomplete(name, "a reply of type text needs a title and a payload")
         return self
 
 

@@ -40,7 +40,7 @@ class MovePipelineStage(Config):
     @model_validator(mode="after")
     def _specific_says_which(self) -> MovePipelineStage:
         if self.opportunity_selector == "specific" and self.opportunity_id is None:
-            raise incomplete("opportunity_id", "is required when opportunity_selector is specific")
+            raise incomplete("opportunity_id", "a specific opportunity is named by its id")
         return self
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from actors.addresses import has_merge_fields
-from actors.fields import MergeText
+from actors.fields import MERGE_FIELDS, template
 from actors.rendered import UnusableError
 from runtime.stage import Stage
 from sql import load
@@ -23,13 +23,18 @@ User = Mapping[str, Any]
 
 
 def _id_or_merge_fields(value: UUID | str) -> UUID | str:
-    if isinstance(value, str) and not has_merge_fields(value):
-        raise PydanticCustomError("uuid", "must be a UUID or merge fields that give one")
-    return value
+    if isinstance(value, UUID):
+        return value
+    if not has_merge_fields(value):
+        raise PydanticCustomError("uuid", "an id must be a UUID or merge fields that give one")
+    return template(value)
 
 
 MergeId = Annotated[
-    UUID | MergeText, Field(union_mode="left_to_right"), AfterValidator(_id_or_merge_fields)
+    UUID | Annotated[str, Field(json_schema_extra=MERGE_FIELDS)],
+    Field(union_mode="left_to_right"),
+    # Not inside of the union, whose members' names would stand in the paths of errors.
+    AfterValidator(_id_or_merge_fields),
 ]
 """An id, or merge fields that give one, such as {{steps.create_opportunity.opportunity_id}}."""
 

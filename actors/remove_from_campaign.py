@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from actors.fields import Config, MergeText
+from actors.literals import literal
 from actors.rendered import each, text_of
 from runtime import executions
 from runtime.failures import Failure, Kind
@@ -31,11 +32,15 @@ CAMPAIGN_NOT_FOUND: Final = Failed(
 )
 
 
+def _reason_of(text: str) -> str | None:
+    return text_of(text, "reason", LONGEST_REASON)
+
+
 class RemoveFromCampaign(Config):
     """The campaign, and why the contact leaves it."""
 
     campaign_id: UUID
-    reason: MergeText = ""
+    reason: Annotated[MergeText, literal(_reason_of)] = ""
 
 
 @dataclass(slots=True)
@@ -115,7 +120,7 @@ def _outcome(stage: Stage, leaving: _Leaving) -> Done:
 
 
 def _reason(item: Item) -> str | None:
-    return text_of(item.values["reason"], "reason", LONGEST_REASON)
+    return _reason_of(item.values["reason"])
 
 
 def _key(item: Item) -> tuple[UUID, UUID]:

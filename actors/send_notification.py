@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from actors.fields import Config, RequiredMergeText, incomplete
+from actors.fields import Config, RequiredMergeText, incomplete, misfit
 from runtime.registry import ActionType
 
 Role = Literal["viewer", "editor", "admin"]
@@ -17,7 +17,7 @@ Channel = Literal["in_app", "email", "sms"]
 
 def _distinct(channels: list[Channel]) -> list[Channel]:
     if len(set(channels)) < len(channels):
-        raise PydanticCustomError("repeated", "must not name a channel twice")
+        raise PydanticCustomError("repeated", "a channel is named twice")
     return channels
 
 
@@ -39,7 +39,7 @@ class SendNotification(Config):
             if self.recipient_ids:
                 raise _wrong("the contact's owner is one person, who is not to be named")
         elif not self.recipient_ids:
-            raise incomplete("recipient_ids", f"who is meant by {self.recipient_type}?")
+            raise incomplete("recipient_ids", f"{self.recipient_type} needs to be named")
         elif self.recipient_type == "role":
             if any(isinstance(recipient, UUID) for recipient in self.recipient_ids):
                 raise _wrong("roles are viewer, editor and admin")
@@ -49,7 +49,7 @@ class SendNotification(Config):
 
 
 def _wrong(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("recipients", "recipient_ids: {reason}", {"reason": reason})
+    return misfit("recipients", "recipient_ids", reason)
 
 
 ACTION = ActionType(name="send_notification", family="notification", config=SendNotification)

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.addresses import Link, PhoneNumber
-from actors.fields import MERGE_FIELDS, Config, template
+from actors.fields import MERGE_FIELDS, Config, misfit, template
 from runtime.registry import ActionType
 
 LONGEST_MESSAGE: Final = 1600
@@ -18,7 +18,7 @@ MOST_MEDIA: Final = 10  # of Twilio, per message
 
 def _without_zone(value: time) -> time:
     if value.tzinfo is not None:
-        raise PydanticCustomError("time_zone", "is a time in the contact's zone, without an offset")
+        raise PydanticCustomError("time_zone", "quiet hours have no offset: they are local")
     return value
 
 
@@ -47,7 +47,9 @@ class SendSms(Config):
     def _quiet_hours_have_a_length(self) -> SendSms:
         # Nobody can tell whether equal ends mean the whole day or no time at all.
         if self.respect_quiet_hours and self.quiet_hours_start == self.quiet_hours_end:
-            raise PydanticCustomError("quiet_hours", "quiet hours must not begin when they end")
+            raise misfit(
+                "quiet_hours", "quiet_hours_start", "quiet hours must not begin when they end"
+            )
         return self
 
 

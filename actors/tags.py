@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 from uuid import UUID
 
+from actors.colors import is_color
+from actors.rendered import UnusableError
 from runtime.stage import Stage
 from sql import load
 
 queries = load("tags")
 
+LONGEST_NAME: Final = 100
+
 TagKey = tuple[UUID, str]
 """Account and name as given; which names are the same tag is PostgreSQL's to say."""
+
+
+def name_of(text: str) -> str:
+    """Check the name of a tag that may have to be made; UnusableError: tag_name_unusable."""
+    name = text.strip()
+    if not 0 < len(name) <= LONGEST_NAME:
+        message = f"a tag name has 1 to {LONGEST_NAME} characters after rendering, not {len(name)}"
+        raise UnusableError("tag_name_unusable", message)
+    return name
+
+
+def color_of(text: str | None) -> str | None:
+    """Check a tag's colour; None when nothing is left. UnusableError: tag_color_unusable."""
+    color = (text or "").strip()
+    if color and not is_color(color):
+        message = "a tag's colour is #rgb, #rrggbb or a colour name of CSS"
+        raise UnusableError("tag_color_unusable", message)
+    return color or None
 
 
 async def get_or_create(stage: Stage, wanted: Mapping[TagKey, str | None]) -> dict[TagKey, UUID]:

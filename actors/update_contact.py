@@ -15,14 +15,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from actors.contact_changes import FIELDS, announce, columns_of, copy_of, differences, write
+from actors.addresses import has_merge_fields
+from actors.contact_changes import (
+    FIELDS,
+    announce,
+    check_column,
+    columns_of,
+    copy_of,
+    differences,
+    write,
+)
 from actors.custom_fields import (
     LONGEST_TEXT,
     CustomField,
@@ -33,9 +41,11 @@ from actors.custom_fields import (
     to_field,
     to_number,
 )
-from actors.fields import MERGE_FIELDS, Config, MergeValue, PlainText, template
+from actors.fields import MERGE_FIELDS, Config, MergeValue, PlainText, misfit, template
+from actors.literals import refusing
 from actors.references import AccountAndId, User, find_users, id_of
 from actors.rendered import UnusableError, each, is_blank, text_of, zone_of
+from runtime.configuration import did_you_mean
 from runtime.outcomes import Done, Failed, Outcome
 from runtime.registry import ActionType
 from runtime.stage import Contact, Item, Stage
@@ -53,10 +63,8 @@ LONGEST_SEPARATOR = 20
 def _field_name(name: str) -> str:
     if name in FIELDS or _CUSTOM_NAME.fullmatch(name):
         return name
-    near = get_close_matches(name, FIELDS, n=1) or [f"{CUSTOM}<key>"]
-    raise PydanticCustomError(
-        "unknown_field", "no such field; did you mean {near}?", {"near": near[0]}
-    )
+    hint = did_you_mean(name, FIELDS) or f" Custom fields are written {CUSTOM}<key>."
+    raise PydanticCustomError("unknown_field", "There is no such field.{hint}", {"hint": hint})
 
 
 class FieldUpdate(Config):
@@ -79,20 +87,30 @@ class UpdateContact(Config):
     update_mode: Mode = "set"
 
     @model_validator(mode="after")
-    def _modes_fit_fields(self) -> UpdateContact:
-        for update in self.field_updates:
-            mode = update.mode or self.update_mode
+    def _modes_and_values_fit_fields(self) -> UpdateContact:
+        for number, update in enumerate(self.field_updates):
+            where, mode = f"field_updates[{number}]", update.mode or self.update_mode
             if mode == "increment" and update.field in FIELDS:
-                raise _misfit(update.field, "is no number and cannot be incremented")
+                reason = f"{update.field} is no number and cannot be incremented"
+                raise misfit("mode", f"{where}.mode", reason)
             if mode == "append" and update.field in FIELDS and update.field not in APPENDABLE:
-                raise _misfit(update.field, "can only be set")
+                raise misfit("mode", f"{where}.mode", f"{update.field} can only be set")
             if mode != "set" and is_blank(update.value):
-                raise _misfit(update.field, f"has nothing to {mode}")
+                raise misfit("mode", f"{where}.value", f"there is nothing to {mode}")
+            with refusing(f"{where}.value"):
+                _check_literal(update.field, mode, update.value)
         return self
 
 
-def _misfit(field: str, reason: str) -> PydanticCustomError:
-    return PydanticCustomError("mode", "{field} {reason}", {"field": field, "reason": reason})
+def _check_literal(field: str, mode: Mode, value: Any) -> None:
+    if isinstance(value, str) and has_merge_fields(value):
+        return
+    if field in FIELDS:
+        if value is not None and not isinstance(value, str):
+            raise UnusableError("value_unusable", f"{field} takes text")
+        check_column(field, value or "")
+    elif mode == "increment":
+        to_decimal(CustomField(field.removeprefix(CUSTOM), "number"), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +157,7 @@ def _edit(item: Item, fields: CustomFields) -> _Edit:
 def _update_standard(
     item: Item, after: Contact, field: str, mode: Mode, rendered: Mapping[str, Any]
 ) -> None:
-    value = rendered["value"]
-    if value is not None and not isinstance(value, str):
-        raise UnusableError("value_unusable", f"{field} takes text")
+    value: str | None = rendered["value"]
     if field == "owner_id":
         after["owner_id"] = id_of(value, field)
         return

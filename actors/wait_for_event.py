@@ -13,10 +13,9 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from actors.fields import Config, incomplete
-from actors.instants import LONGEST_WAIT
+from actors.instants import LONGEST_WAIT, too_long
 from runtime.outcomes import Done, Outcome, Wait
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -51,13 +50,9 @@ class WaitForEvent(Config):
                 "timeout_duration", "a wait that never times out has no timeout_action"
             )
         if self.timeout_duration is not None and self.timeout_unit is None:
-            raise incomplete("timeout_unit", "hours or days")
+            raise incomplete("timeout_unit", "the time-out is given in hours or days")
         if self._timeout_hours > LONGEST_HOURS:
-            raise PydanticCustomError(
-                "wait_too_long",
-                "timeout_duration: a wait lasts at most {days} days",
-                {"days": LONGEST_WAIT.days},
-            )
+            raise too_long("timeout_duration")
         return self
 
     @property

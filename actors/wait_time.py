@@ -7,10 +7,9 @@ from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from actors.fields import Config
-from actors.instants import LONGEST_WAIT
+from actors.instants import LONGEST_WAIT, too_long
 from runtime.outcomes import Done, Outcome, Sleep
 from runtime.registry import ActionType
 from runtime.stage import Item, Stage
@@ -28,11 +27,7 @@ class WaitTime(Config):
     @model_validator(mode="after")
     def _is_not_too_long(self) -> WaitTime:
         if self.duration * MINUTES[self.unit] > LONGEST_MINUTES:
-            raise PydanticCustomError(
-                "wait_too_long",
-                "duration: a wait lasts at most {days} days",
-                {"days": LONGEST_WAIT.days},
-            )
+            raise too_long("duration")
         return self
 
     @property

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from actors.addresses import Link, literal_prefix, single_line
-from actors.fields import Config, MergeText, MergeValue, PlainText, incomplete, storable
+from actors.fields import Config, MergeText, MergeValue, PlainText, incomplete, misfit, storable
 from actors.nested import check
 from runtime.registry import ActionType
 
@@ -21,15 +21,15 @@ _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connec
 
 def _header_name(name: str) -> str:
     if not _TOKEN.fullmatch(name):
-        raise PydanticCustomError("header_name", "is not a name that a header may have")
+        raise PydanticCustomError("header_name", "this is no name that a header may have")
     if name.lower() in _OURS:
-        raise PydanticCustomError("header_name", "is set by the request itself")
+        raise PydanticCustomError("header_name", "this header is set by the request itself")
     return name
 
 
 def _distinct(headers: dict[str, str]) -> dict[str, str]:
     if len({name.lower() for name in headers}) < len(headers):
-        raise PydanticCustomError("header_name", "must not name a header twice")
+        raise PydanticCustomError("header_name", "a header is named twice")
     return headers
 
 
@@ -92,7 +92,7 @@ class WebhookCall(Config):
     def _credentials_fit_their_type(self) -> WebhookCall:
         if self.auth_type == "none":
             if self.auth_config:
-                raise PydanticCustomError("auth_config", "auth_config: auth_type says none")
+                raise misfit("auth_config", "auth_config", "auth_type says none")
         elif self.auth_config is None:
             raise incomplete("auth_config", f"{self.auth_type} needs credentials")
         else:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from runtime.configuration import Fault
+from runtime.configuration import Fault, summary
 from runtime.database import Connection
 from runtime.definition_checks import Row, faults_of_definition
 from runtime.ids import new_id
@@ -92,8 +92,7 @@ def _refuse(faults: Sequence[Fault]) -> None:
     # What the type cannot do yet is no fault of the definition: it has a code of its own.
     codes = {fault.code for fault in faults}
     code = codes.pop() if len(codes) == 1 else "workflow_not_activatable"
-    message = " ".join(dict.fromkeys(fault.message for fault in faults[:3]))
-    raise NotActivatableError(422, code, message, faults)
+    raise NotActivatableError(422, code, summary(faults), faults)
 
 
 async def _unchanged(

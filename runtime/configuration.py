@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, get_args
 
 import orjson
@@ -20,6 +21,7 @@ MOST_FAULTS: Final = 20
 """No more are looked at: a hostile document must not make us write a long report."""
 
 _LONGEST_PART: Final = 100
+_MOST_TOLD: Final = 3
 _CODES: Final = {"extra_forbidden": "unknown_field"}
 
 
@@ -57,6 +59,20 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def summary(faults: Sequence[Fault]) -> str:
+    """Say in one text what is wrong and where, as far as three things go."""
+    places: dict[str, list[str]] = {}
+    for fault in faults:
+        places.setdefault(fault.message, []).append(fault.path)
+    told = [_told(message, paths) for message, paths in islice(places.items(), _MOST_TOLD)]
+    return " ".join(told)
+
+
+def _told(message: str, paths: Sequence[str]) -> str:
+    where = ", ".join(filter(None, paths[:_MOST_TOLD])) + ", …" * (len(paths) > _MOST_TOLD)
+    return f"{where}: {message}" if where else message
+
+
 def path_of(parts: Sequence[str | int], prefix: str = "") -> str:
     """Write a place in a JSON document: ('contacts', 3, 'email') is contacts[3].email."""
     path = prefix
@@ -70,17 +86,28 @@ def path_of(parts: Sequence[str | int], prefix: str = "") -> str:
 
 def _fault(detail: ErrorDetails, model: type[BaseModel], prefix: str) -> Fault:
     kind, loc, context = detail["type"], detail["loc"], detail.get("ctx", {})
-    message = detail["msg"].rstrip(".") + "."
+    message = sentence(detail["msg"])
     if kind == "extra_forbidden":
         message = f"There is no such field.{did_you_mean(loc[-1], _fields_at(model, loc[:-1]))}"
     elif "expected" in context:
         options = re.findall(r"'([^']*)'", str(context["expected"]))
         message += did_you_mean(detail["input"], options)
-    elif kind == "incomplete":  # raised for a whole model: it names the field itself
-        return Fault(path_of((*loc, str(context["field"])), prefix), kind, message)
+    elif "field" in context and "reason" in context:  # raised for a whole model: it names the field
+        loc, message = (*loc, str(context["field"])), sentence(str(context["reason"]))
     elif context.get("line"):
-        message += f" (line {context['line']}, column {context.get('column')})"
+        column = f", column {context['column']}" if context.get("column") else ""
+        message = sentence(f"line {context['line']}{column}: {detail['msg']}")
     return Fault(path_of(loc, prefix), _CODES.get(kind, kind), message)
+
+
+def sentence(text: str) -> str:
+    """Write what is wrong as a sentence: with a capital letter and its stop."""
+    first = text.partition(" ")[0]
+    if first.islower() and re.search(r"[_.]\w", first):
+        text = f"The field {text}"
+    else:
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

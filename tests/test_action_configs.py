@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from actors import registry
 from actors.fields import INCOMPLETE, Config
+from runtime.configuration import Fault, faults_of_config
 
 ID = "550e8400-e29b-41d4-a716-446655440000"
 NUMBER = "+14155550100"
@@ -278,6 +279,7 @@ WRONG = [
     ("make_call", {"destination_type": "external", "destination_value": "0800 FLOWERS"}),
     ("make_call", {"destination_type": "user", "destination_value": "Grace"}),
     ("make_call", {"destination_value": ""}),
+    ("make_call", {"destination_value": " "}),
     ("make_call", {"timeout_seconds": 0}),
     ("make_call", {"timeout_seconds": 601}),
     ("send_notification", {"recipient_type": "everybody"}),
@@ -377,7 +379,7 @@ def test_what_another_field_makes_required_leaves_a_draft_incomplete(
 
 
 def test_an_error_inside_an_object_says_where_it_is() -> None:
-    with pytest.raises(ValidationError, match=r"content\.quick_replies\.1\.title: .*20 char"):
+    with pytest.raises(ValidationError, match=r"content\.quick_replies\[1\]\.title: .*20 char"):
         read(
             "send_messenger",
             message_type="quick_reply",
@@ -428,3 +430,132 @@ def test_text_that_cannot_be_stored_is_refused_and_so_are_merge_fields_that_writ
         registry.actions[action_type].config.model_validate_json(written)
     (fault,) = caught.value.errors()
     assert fault["type"] in {"template_error", "nul_character"}
+
+
+@pytest.mark.parametrize(
+    ("action_type", "config", "code"),
+    [
+        ("create_task", {"title": " "}, "blank"),
+        ("create_task", {"title": "x" * 501}, "text_too_long"),
+        ("create_task", {"title": "x", "description": "x" * 20_001}, "text_too_long"),
+        ("create_task", {"title": "x", "assignee_id": "Ulla"}, "uuid"),
+        ("create_task", {"title": "x", "assignee_id": "{{"}, "template_error"),
+        ("add_note", {"content": "\n"}, "blank"),
+        ("add_note", {"content": "x" * 50_001}, "text_too_long"),
+        ("remove_from_campaign", {"campaign_id": ID, "reason": "x" * 501}, "text_too_long"),
+    ],
+)
+def test_what_could_never_be_performed_is_refused_when_it_is_saved(
+    action_type: str, config: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        registry.actions[action_type].config.model_validate_json(json.dumps(config))
+    assert [fault["type"] for fault in caught.value.errors()] == [code]
+
+
+@pytest.mark.parametrize(
+    ("action_type", "config", "expected"),
+    [
+        (
+            "wait_time",
+            {"duration": 3651, "unit": "days"},
+            ("duration", "wait_too_long", "A wait lasts at most 3650 days."),
+        ),
+        (
+            "wait_for_event",
+            {"event_type": "sms_reply", "timeout_duration": 3651, "timeout_unit": "days"},
+            ("timeout_duration", "wait_too_long", "A wait lasts at most 3650 days."),
+        ),
+        (
+            "update_contact",
+            {
+                "field_updates": [
+                    {"field": "last_name", "value": "x"},
+                    {"field": "first_name", "value": "1", "mode": "increment"},
+                ]
+            },
+            (
+                "field_updates[1].mode",
+                "mode",
+                "The field first_name is no number and cannot be incremented.",
+            ),
+        ),
+        (
+            "update_contact",
+            {"field_updates": [{"field": "time_zone", "value": "Mars/X"}]},
+            (
+                "field_updates[0].value",
+                "time_zone_unknown",
+                "The field time_zone is no IANA time zone, such as Europe/Paris.",
+            ),
+        ),
+        (
+            "update_contact",
+            {"field_updates": [{"field": "frist_name", "value": "x"}]},
+            (
+                "field_updates[0].field",
+                "unknown_field",
+                "There is no such field. Did you mean 'first_name'?",
+            ),
+        ),
+        (
+            "create_contact",
+            {"phone": "12"},
+            (
+                "phone",
+                "phone_unusable",
+                "Phone is no phone number, neither international nor of any country.",
+            ),
+        ),
+        (
+            "create_task",
+            {"title": "x", "due_date_offset": {}},
+            ("due_date_offset.days", "incomplete", "Days or hours are required."),
+        ),
+        (
+            "create_task",
+            {"title": "x", "assignee_id": "{{ contact"},
+            (
+                "assignee_id",
+                "template_error",
+                "Line 1: unexpected end of template, expected 'end of print statement'.",
+            ),
+        ),
+        (
+            "add_note",
+            {"content": "{{ contact.first_name | uper }}"},
+            (
+                "content",
+                "template_error",
+                "Line 1, column 25: there is no filter 'uper'; did you mean 'upper'?",
+            ),
+        ),
+        (
+            "send_messenger",
+            {**LEAST["send_messenger"], "content": {"text": "x" * 2001}},
+            ("content.text", "string_too_long", "String should have at most 2000 characters."),
+        ),
+        (
+            "make_call",
+            {**LEAST["make_call"], "destination_value": "Grace"},
+            ("destination_value", "destination", "The id of a user is needed."),
+        ),
+    ],
+)
+def test_a_fault_names_its_field_and_is_a_sentence(
+    action_type: str, config: dict[str, Any], expected: tuple[str, str, str]
+) -> None:
+    assert faults_of_config(registry.actions[action_type].config, config, "") == [Fault(*expected)]
+
+
+@pytest.mark.parametrize(("action_type", "changes"), [*WRONG, *UNFINISHED])
+def test_every_fault_of_a_config_begins_with_a_capital_letter_and_has_its_stop(
+    action_type: str, changes: dict[str, Any]
+) -> None:
+    config = {**LEAST[action_type], **changes}
+    for fault in faults_of_config(registry.actions[action_type].config, config, ""):
+        assert fault.path
+        assert fault.message[0].isupper() or fault.message[0] in "'{"
+        assert fault.message[-1] in ".?"
+        assert "None" not in fault.message
+        assert not fault.message.endswith("?.")

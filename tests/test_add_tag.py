@@ -1,7 +1,11 @@
 """add_tag: requirement R3.3."""
 
-import pytest
+from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
+from actors.add_tag import AddTag
 from tests.world import World
 
 
@@ -54,3 +58,54 @@ async def test_a_name_that_renders_empty_or_too_long_fails_clearly(world: World)
         execution = await world.run(workflow, await world.contact(last_name=last_name))
         (step,) = await world.steps(execution)
         assert (step["status"], step["error_code"]) == ("failed", "tag_name_unusable")
+
+
+@pytest.mark.parametrize(
+    "color", ["#fff", "#FF0000", "rebeccapurple", "DarkSeaGreen", "{{contact.nothing}}", " ", None]
+)
+def test_a_colour_is_written_as_in_css_or_by_merge_fields(color: str | None) -> None:
+    AddTag(tag_name="VIP", tag_color=color)
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"tag_color": "redd"}, "tag_color_unusable"),
+        ({"tag_color": "#ff"}, "tag_color_unusable"),
+        ({"tag_color": "#ff0000ff"}, "tag_color_unusable"),
+        ({"tag_color": "#fff\n#000"}, "tag_color_unusable"),
+        ({"tag_color": "{{"}, "template_error"),
+        ({"tag_color": 0xFFFFFF}, "string_type"),
+        ({"tag_name": "x" * 101}, "tag_name_unusable"),
+        ({"tag_name": " "}, "blank"),
+    ],
+)
+def test_a_name_or_colour_that_cannot_be_used_is_refused(config: dict[str, Any], code: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        AddTag.model_validate({"tag_name": "VIP", **config})
+    assert [fault["type"] for fault in caught.value.errors()] == [code]
+
+
+async def test_a_colour_from_merge_fields_is_checked_after_rendering(world: World) -> None:
+    workflow = await world.workflow(
+        ("add_tag", {"tag_name": "{{contact.last_name}}", "tag_color": "{{contact.first_name}}"})
+    )
+    outcomes = []
+    for last_name, color in [("A", " Teal "), ("B", "#0aF"), ("C", ""), ("D", "loud")]:
+        contact = await world.contact(last_name=last_name, first_name=color)
+        (step,) = await world.steps(await world.run(workflow, contact))
+        outcomes.append((step["status"], step["error_code"]))
+    assert outcomes == [("completed", None)] * 3 + [("failed", "tag_color_unusable")]
+    tags = await world.pool.fetch("SELECT name, color FROM tags ORDER BY name")
+    assert [tuple(tag) for tag in tags] == [("A", "Teal"), ("B", "#0aF"), ("C", None)]
+
+
+async def test_an_unusable_colour_fails_alone_in_its_batch(world: World) -> None:
+    workflow = await world.workflow(
+        ("add_tag", {"tag_name": "VIP", "tag_color": "{{contact.first_name}}"})
+    )
+    contacts = [await world.contact(first_name=name) for name in ("red", "loud", "red")]
+    await world.enrol(workflow, *contacts)
+    await world.settle()
+    tagged = await world.pool.fetch("SELECT contact_id FROM contact_tags")
+    assert {row["contact_id"] for row in tagged} == {contacts[0], contacts[2]}

@@ -99,6 +99,34 @@ async def test_action_creation(editor: Caller) -> None:
     assert_whole(chain)
 
 
+@pytest.mark.parametrize(
+    ("action_type", "config", "path"),
+    [
+        ("create_contact", {"phone": "12"}, "phone"),
+        (
+            "update_contact",
+            {"field_updates": [{"field": "time_zone", "value": "Mars/X"}]},
+            "field_updates[0].value",
+        ),
+        ("wait_time", {"duration": 10_000, "unit": "weeks"}, "duration"),
+        ("add_tag", {"tag_name": "x", "tag_color": "loud"}, "tag_color"),
+    ],
+)
+async def test_a_wrong_value_is_refused_at_once(
+    editor: Caller, action_type: str, config: dict[str, Any], path: str
+) -> None:
+    actions = f"{await editor.workflow()}/actions"
+    body = {"action_type": action_type, "action_config": config}
+    refusal = await editor.refused("POST", actions, body)
+    assert refusal.status == 422
+    assert [where for where, _ in refusal.faults] == [f"action_config.{path}"]
+
+
+async def test_the_detail_of_several_faults_names_their_fields(editor: Caller) -> None:
+    refusal = await editor.refused("POST", "/api/v1/workflows", {"trigger": {}})
+    assert refusal.data["detail"] == "name, trigger.event_type: Field required."
+
+
 async def test_action_configuration(editor: Caller) -> None:
     """R1.3: settings are validated, saved, and their status is shown."""
     path = await editor.workflow({})

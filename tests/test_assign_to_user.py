@@ -133,7 +133,7 @@ async def test_a_step_may_name_a_viewer_and_no_service_user(backstage: Backstage
     account = await backstage.account()
     (viewer,) = await backstage.users(account, 1, role="viewer")
     (service,) = await backstage.users(account, 1, is_service=True)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for user in (viewer, service):
         config = {"assignment_type": "specific", "user_id": str(user)}
         version = await backstage.workflow(account, ("assign_to_user", config))

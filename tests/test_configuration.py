@@ -2,9 +2,18 @@
 
 from typing import Literal
 
+import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from runtime.configuration import Fault, did_you_mean, faults_of, faults_of_config, path_of
+from runtime.configuration import (
+    Fault,
+    did_you_mean,
+    faults_of,
+    faults_of_config,
+    path_of,
+    sentence,
+    summary,
+)
 
 
 class Inner(BaseModel):
@@ -56,3 +65,28 @@ def test_paths_and_reports_have_bounds() -> None:
         Outer.model_validate({f"x{n}": 1 for n in range(1000)})
     except ValidationError as error:
         assert len(faults_of(error, Outer)) == 20  # noqa: PT017 (the report is the subject)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("a host is needed", "A host is needed."),
+        ("Field required", "Field required."),
+        ("What then?", "What then?"),
+        ("e-mail is blank.", "E-mail is blank."),
+        ("first_name is blank", "The field first_name is blank."),
+        ("custom_fields.n is blank", "The field custom_fields.n is blank."),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(text: str, written: str) -> None:
+    assert sentence(text) == sentence(written) == written
+
+
+def test_a_summary_names_the_fields_and_says_each_thing_once() -> None:
+    required = [Fault(f"a.{n}", "missing", "Field required.") for n in range(5)]
+    unknown = Fault("a.x", "unknown_field", "There is no such field.")
+    assert summary([*required[:2], unknown]) == (
+        "a.0, a.1: Field required. a.x: There is no such field."
+    )
+    assert summary(required) == "a.0, a.1, a.2, …: Field required."
+    assert summary([Fault("", "x", "Something else.")]) == "Something else."

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.provisional import domains
 
-from actors.contact_addresses import normalize_email, normalize_phone
+from actors.contact_addresses import check_phone, normalize_email, normalize_phone
 from actors.rendered import UnusableError
 
 ODD_TEXT = st.text(max_size=60) | st.text("0123456789+-() ext;=.@ßİſ\x00\ud800", max_size=40)
@@ -57,12 +57,19 @@ def test_a_phone_number_becomes_e164_with_the_accounts_country_as_default(
     text: str, country: str, normal: str
 ) -> None:
     assert normalize_phone(text, country) == normal
+    check_phone(text)
 
 
 @pytest.mark.parametrize("text", ["call me", "1234567890", "555-0123", "+999 123456", "0" * 250])
 def test_what_is_no_phone_number_is_refused(text: str) -> None:
     with pytest.raises(UnusableError, match="phone is no phone number"):
         normalize_phone(text, "US")
+
+
+@pytest.mark.parametrize("text", ["12", "call me", "+999 123456", "+1 1234567890", "0" * 250, ""])
+def test_what_is_a_phone_number_in_no_country_is_refused_without_one(text: str) -> None:
+    with pytest.raises(UnusableError, match="phone is no phone number"):
+        check_phone(text)
 
 
 @given(local=st.text("abcXYZ0189.+-_ßéİ", min_size=1, max_size=20), domain=domains())

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from api.answers import encode
-from runtime.configuration import Fault
+from runtime.configuration import Fault, summary
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -67,4 +67,4 @@ def conflict(code: str, detail: str) -> Problem:
 def invalid(*errors: Fault) -> Problem:
     """Build the answer for wrong values; one error's code is the problem's own as well."""
     code = errors[0].code if len(errors) == 1 else "validation_failed"
-    return Problem(422, code, " ".join(error.message for error in errors[:3]), errors=errors)
+    return Problem(422, code, summary(errors), errors=errors)
