@@ -140,6 +140,24 @@ def _turn(data: Path) -> Iterator[None]:
         yield
 
 
+def _absolute(data: Path) -> Path:
+    try:
+        return data.expanduser().absolute()
+    except RuntimeError as error:
+        raise EmbeddedPostgresError(f"CALLBOARD_DATA: {data}: {error}") from error
+
+
+@contextmanager
+def _usable(data: Path) -> Iterator[None]:
+    """Say what is wrong with the folder when the system refuses to let us use it."""
+    try:
+        yield
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"{data} cannot be used: {error}. CALLBOARD_DATA sets another folder."
+        ) from error
+
+
 def start(data: Path, *, volatile: bool = False) -> Server:
     """Start the server whose files are in `data`, or join the one that runs there already.
 
@@ -148,7 +166,14 @@ def start(data: Path, *, volatile: bool = False) -> Server:
     tests. Changed settings reach a running server as far as they need no restart.
     EmbeddedPostgresError says what stands in the way.
     """
-    data = data.expanduser().absolute()
+    data = _absolute(data)
+    with _usable(data):
+        server = _start(data, volatile)
+    atexit.register(server.stop)
+    return server
+
+
+def _start(data: Path, volatile: bool) -> Server:
     cluster = Cluster(data)
     with _turn(data):
         cluster.make(sync=not volatile)
@@ -160,18 +185,16 @@ def start(data: Path, *, volatile: bool = False) -> Server:
         elif changed:
             cluster.reload()
         cluster.ensure_database(DATABASE)
-        server = Server(data, cluster)
-    atexit.register(server.stop)
-    return server
+        return Server(data, cluster)
 
 
 def stop(data: Path) -> bool:
     """Stop the server of this folder whoever uses it; False if none runs."""
-    data = data.expanduser().absolute()
+    data = _absolute(data)
     if not (data / "postgres" / "PG_VERSION").exists():
         return False
-    cluster = Cluster(data)
-    with _turn(data):
+    with _usable(data), _turn(data):
+        cluster = Cluster(data)
         _keep(data).unlink(missing_ok=True)
         if not cluster.answers():
             return False

@@ -82,6 +82,8 @@ class Cluster:
 
         Only refuse: opening somebody's private folders is not ours to do.
         """
+        if self.data.exists() and not self.data.is_dir():
+            raise EmbeddedPostgresError(f"CALLBOARD_DATA: {self.data} is a file, not a folder")
         if self._account is None:
             self.data.mkdir(parents=True, exist_ok=True)
             return

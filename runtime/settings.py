@@ -1,11 +1,30 @@
 """Settings of every Callboard process, read from `CALLBOARD_*` variables and `DATABASE_URL`."""
 
+import json
 import os
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runtime.configuration import did_you_mean
+from runtime.registry import FAMILIES
+
+LONGEST_RETENTION_DAYS: Final = 36_500
+"""A hundred years: what is reckoned from it stays far from the ends of Python's calendar."""
+
+_LARGEST_INT32: Final = 2_147_483_647  # PostgreSQL's time-outs are of this type
+_PREFIX: Final = "CALLBOARD_"
+# Kubernetes gives every pod such variables for a service whose name begins with "callboard".
+_SERVICE_LINK: Final = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$"
+)
+_SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
 def _default_data() -> Path:
@@ -17,6 +36,22 @@ def _default_data() -> Path:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
+
+
+def _by_family(value: object) -> object:
+    """Read JSON text; ValueError for what is none and for a family that does not exist."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f'must be JSON like {{"crm": 2}} ({error})') from None
+    for family in value if isinstance(value, dict) else ():
+        if family not in FAMILIES:
+            raise ValueError(f"there is no family {family!r}.{did_you_mean(family, FAMILIES)}")
+    return value
+
+
+_Retention = Annotated[float, Field(gt=0, le=LONGEST_RETENTION_DAYS, allow_inf_nan=False)]
 
 
 class SettingsError(Exception):
@@ -66,31 +101,61 @@ class Settings(BaseSettings):
 
     # How work is claimed
     batch_size: int = Field(500, ge=1, le=5000, description="steps that an actor claims at once")
-    lease_seconds: float = Field(30, gt=0, le=3600, description="life of an outward claim")
-    heartbeat_seconds: float = Field(5, gt=0, le=600, description="renews leases, says 'alive'")
+    lease_seconds: float = Field(
+        30,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="how long a silent worker keeps what it has in hand; at least two heartbeats",
+    )
+    heartbeat_seconds: float = Field(
+        5, gt=0, le=600, allow_inf_nan=False, description="renews the lease"
+    )
     sweep_seconds: int = Field(2, ge=1, le=59, description="pause of the safety sweep")
-    actors: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(
+    # NoDecode: we read the JSON, since pydantic-settings' own error for it says no reason.
+    actors: Annotated[
+        dict[str, Annotated[int, Field(ge=1, le=64)]], NoDecode, BeforeValidator(_by_family)
+    ] = Field(
         {"crm": 2}, description="batches at once by family, as JSON; a family not named has 1"
     )
-    slots: dict[str, Annotated[int, Field(ge=1, le=20_000)]] = Field(
+    slots: Annotated[
+        dict[str, Annotated[int, Field(ge=1, le=20_000)]], NoDecode, BeforeValidator(_by_family)
+    ] = Field(
         {"webhook": 1_000, "code": 2},
         description="effects in flight at once by family, as JSON; a family not named has 50",
     )
-    wake_bucket_ms: int = Field(250, ge=10, le=60_000, description="one wake-up per such bucket")
+    wake_bucket_ms: int = Field(
+        250, ge=10, le=60_000, description="one wake-up per such bucket of time"
+    )
     max_event_depth: int = Field(8, ge=1, le=100, description="events caused by events, at most")
     max_steps_per_execution: int = Field(500, ge=1, le=100_000, description="guard against loops")
 
     # How PostgreSQL is used
-    database_pool_size: int = Field(8, ge=2, le=200, description="connections of one process")
-    statement_timeout_ms: int = Field(30_000, ge=100, description="a longer statement is ended")
+    database_pool_size: int = Field(8, ge=2, le=200, description="connections of one pool")
+    statement_timeout_ms: int = Field(
+        30_000, ge=100, le=_LARGEST_INT32, description="a longer statement is ended"
+    )
     idle_in_transaction_timeout_ms: int = Field(
-        15_000, ge=100, description="a transaction that is idle for longer is ended"
+        15_000,
+        ge=100,
+        le=_LARGEST_INT32,
+        description="a transaction that is idle for longer is ended",
     )
 
     # What is kept, and for how long
-    retention_tickets_days: float = Field(1, gt=0, description="finished Procrastinate jobs")
-    retention_events_days: float = Field(90, gt=0, description="domain events")
-    retention_executions_days: float = Field(365, gt=0, description="finished executions")
+    retention_tickets_days: _Retention = Field(1, description="finished Procrastinate jobs")
+    retention_events_days: _Retention = Field(90, description="domain events")
+    retention_executions_days: _Retention = Field(365, description="finished executions")
+
+    @model_validator(mode="after")
+    def _a_lease_outlives_a_late_heartbeat(self) -> Self:
+        # A worker that is only a little late would be taken for dead and lose what it has in hand.
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"{variable_of('lease_seconds')} = {self.lease_seconds:g} must be at least twice "
+                f"{variable_of('heartbeat_seconds')} = {self.heartbeat_seconds:g}"
+            )
+        return self
 
     def actors_of(self, family: str) -> int:
         """How many batches of a family one worker performs at once."""
@@ -103,21 +168,51 @@ class Settings(BaseSettings):
 
 def variable_of(field: str) -> str:
     """The environment variable that sets this field."""
-    return "DATABASE_URL" if field == "database_url" else f"CALLBOARD_{field.upper()}"
+    return "DATABASE_URL" if field == "database_url" else f"{_PREFIX}{field.upper()}"
 
 
 def load_settings() -> Settings:
     """Read the environment; a SettingsError lists every wrong variable, its value and the reason.
 
-    The value of DATABASE_URL is not repeated: it may hold a password.
+    A CALLBOARD_* variable that sets nothing is wrong too: it is a misspelt one. The value of
+    DATABASE_URL is not repeated: it may hold a password.
     """
+    wrong = _unknown_variables()
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
-        lines = []
-        for fault in error.errors(include_url=False):
-            name = str(fault["loc"][0]) if fault["loc"] else "?"
-            variable = name if name.isupper() else variable_of(name)
-            value = "" if variable == "DATABASE_URL" else f" = {str(fault['input'])[:80]!r}"
-            lines.append(f"{variable}{value}: {fault['msg']}")
-        raise SettingsError("\n".join(lines)) from None
+        wrong += [_sentence(fault) for fault in error.errors(include_url=False)]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings
+
+
+def _unknown_variables() -> list[str]:
+    known = [variable_of(field) for field in Settings.model_fields]
+    return [
+        f"{name}: there is no such setting.{_nearest(name.upper(), known)}"
+        for name, value in sorted(os.environ.items())
+        if name.upper().startswith(_PREFIX)
+        and name.upper() not in known
+        and value  # an empty variable counts as unset, as with those that exist
+        and not _SERVICE_LINK.search(name)
+        and not _SERVICE_ADDRESS.match(value)
+    ]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    # Without the prefix, which makes any two of them alike.
+    stems = {variable.removeprefix(_PREFIX): variable for variable in known}
+    near = get_close_matches(name.removeprefix(_PREFIX), stems, n=1)
+    return f" Did you mean '{stems[near[0]]}'?" if near else ""
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    reason = str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"]
+    if not fault["loc"]:
+        return reason  # of several variables, which it names
+    name, *keys = map(str, fault["loc"])
+    variable = name if name.isupper() else variable_of(name)
+    place = variable + "".join(f"[{key!r}]" for key in keys)
+    value = "" if variable == "DATABASE_URL" else f" = {str(fault['input'])[:80]!r}"
+    return f"{place}{value}: {reason}"

@@ -201,6 +201,29 @@ def test_a_server_that_cannot_start_shows_its_own_words(data: Path) -> None:
         start(data, volatile=True)
 
 
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("file", "is a file, not a folder"),
+        ("file/data", "cannot be used: .*Not a directory"),
+        ("~nobody-of-that-name/data", "home directory"),
+    ],
+)
+def test_a_folder_that_cannot_be_is_an_error_with_its_reason(
+    place: str, reason: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(scratch)
+    (scratch / "file").touch(mode=0o600)
+    with pytest.raises(EmbeddedPostgresError, match=f"{place}.*{reason}"):
+        start(Path(place))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no /proc")
+def test_a_folder_that_the_system_does_not_let_us_make_is_an_error() -> None:
+    with pytest.raises(EmbeddedPostgresError, match="/proc/callboard cannot be used: "):
+        start(Path("/proc/callboard"))
+
+
 @as_root
 def test_private_parents_are_refused_and_stay_private(scratch: Path) -> None:
     private = scratch / "private"

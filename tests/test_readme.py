@@ -17,11 +17,13 @@ from tests.world import World
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_setting_stands_in_the_table_with_its_default() -> None:
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \|(.*?)\| ", README, re.MULTILINE))
+def test_every_setting_stands_in_the_table_with_its_default_and_description() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \|(.*?)\| (.*) \|$", README, re.MULTILINE)
+    table = {variable: (default.strip(" `"), meaning) for variable, default, meaning in rows}
     assert set(table) == {variable_of(name) for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
-        shown = table[variable_of(name)].strip(" `")
+        shown, meaning = table[variable_of(name)]
+        assert meaning == field.description
         if isinstance(field.default, dict):
             assert json.loads(shown) == field.default
         elif field.default is not None and name != "data":

@@ -5,20 +5,19 @@ a bare machine. Every command imports its part by itself.
 """
 
 import argparse
-import ast
 import importlib
+import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cli import checks, environment
+from cli.arguments import SIZES, Parser, benchmarks, families, family_names, positive
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
 
-ROOT = environment.ROOT
 USAGE_ERROR = 2
 
 _EPILOG = """\
@@ -28,12 +27,15 @@ server is started), CALLBOARD_DATA (its folder), CALLBOARD_API_PORT, CALLBOARD_L
 """
 
 
+class UsageError(Exception):
+    """What was asked for makes no sense here; the text says why."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Do what the command line says; gives the exit code (2: wrong usage or setting)."""
-    parser = build_parser()
-    options, extra = parser.parse_known_args(argv)
+    options, extra = build_parser().parse_known_args(argv)
     if extra and not options.takes_more:
-        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+        options.parser.refuse(extra)
     options.extra = extra
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -58,7 +60,13 @@ def _perform(options: argparse.Namespace) -> int:
     perform: Callable[[Settings, argparse.Namespace], int | None] = options.perform
     try:
         return perform(load_settings(), options) or 0
-    except (DatabaseError, EmbeddedPostgresError, MigrationError, SettingsError) as error:
+    except (
+        DatabaseError,
+        EmbeddedPostgresError,
+        MigrationError,
+        SettingsError,
+        UsageError,
+    ) as error:
         return _complain(error)
     except KeyboardInterrupt:
         return 130
@@ -72,19 +80,18 @@ def _complain(error: Exception) -> int:
 # --- What can be asked for ---------------------------------------------------------------------
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="run.py",
         description="Callboard runs the action steps of CRM and marketing workflows.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = _add(commands, "demo", _demo, "run a sample workflow for many contacts and show it")
-    demo.add_argument("--contacts", type=_positive, default=1000, metavar="N", help="default: 1000")
+    demo.add_argument("--contacts", type=positive, default=1000, metavar="N", help="default: 1000")
     demo.add_argument("--keep", action="store_true", help="leave everything running at the end")
 
     _add(
@@ -95,7 +102,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "api", _api, "the HTTP API alone; start workers beside it")
     worker = _add(commands, "worker", _worker, "a worker alone; start as many as you like")
     worker.add_argument(
-        "--families", type=_names, metavar="A,B", help="perform only these families (default: all)"
+        "--families",
+        type=family_names,
+        metavar="A,B",
+        help=f"perform only these (default: all that anything runs in): {', '.join(families())}",
     )
     _add(commands, "migrate", _migrate, "bring the database's schema up to date")
 
@@ -117,49 +127,31 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    names = benchmarks()
-    bench = _add(commands, "bench", _bench, "measure something", takes_more=True)
-    bench.add_argument("name", choices=sorted(names), metavar="NAME", help=", ".join(sorted(names)))
-    bench.add_argument("--json", action="store_true", help="print one JSON line at the end")
-    bench.add_argument("--small", action="store_true", help="a small size: does it still run?")
-    bench.formatter_class = argparse.RawDescriptionHelpFormatter
-    bench.epilog = "\n".join(f"{name:10} {line}" for name, line in sorted(names.items()))
+def _add_bench(commands: "argparse._SubParsersAction[Parser]") -> None:
+    bench = commands.add_parser("bench", help="measure something", description="Measure something.")
+    names = bench.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, line in benchmarks().items():
+        one = _add(names, name, _bench, line.rstrip(".").replace("%", "%%"))
+        one.add_argument("--json", action="store_true", help="print one JSON line at the end")
+        one.add_argument("--small", action="store_true", help="a small size: does it still run?")
+        one.set_defaults(size=None)
+        if name in SIZES:
+            option, what = SIZES[name]
+            one.add_argument(option, dest="size", type=positive, metavar="N", help=what)
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[Parser]",
     name: str,
     perform: "Callable[[Settings, argparse.Namespace], int | None]",
     help_line: str,
     *,
     takes_more: bool = False,
-) -> argparse.ArgumentParser:
+) -> Parser:
     sentence = help_line[0].upper() + help_line[1:] + "."
-    parser = commands.add_parser(name, help=help_line, description=sentence, allow_abbrev=False)
-    parser.set_defaults(perform=perform, takes_more=takes_more)
+    parser = commands.add_parser(name, help=help_line, description=sentence)
+    parser.set_defaults(parser=parser, perform=perform, takes_more=takes_more)
     return parser
-
-
-def benchmarks() -> dict[str, str]:
-    """The benchmarks in bench/ and the first line of each one's docstring."""
-    found = {}
-    for path in (ROOT / "bench").glob("*.py"):
-        if not path.name.startswith("_") and path.stem != "demo":
-            docs = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            found[path.stem] = docs.partition("\n")[0]
-    return found
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 # --- Who answers -------------------------------------------------------------------------------
@@ -191,6 +183,10 @@ def _worker(settings: "Settings", options: argparse.Namespace) -> int | None:
     from actors import registry
     from runtime.worker import run
 
+    idle = [family for family in options.families or () if family not in registry.families()]
+    if idle:
+        at_work = ", ".join(registry.families())
+        raise UsageError(f"nothing runs yet in the family {idle[0]}, only in: {at_work}")
     return run(settings, registry, options.families)
 
 
@@ -225,13 +221,9 @@ def _db_uri(settings: "Settings", _options: argparse.Namespace) -> None:
 
 
 def _db_psql(settings: "Settings", options: argparse.Namespace) -> int:
-    from runtime import embedded_postgres
-    from runtime.postgres_cluster import wheel_binaries
+    from cli.psql import run
 
-    # A server that we start for this lives as long as psql, unless others use it.
-    dsn = settings.database_url or embedded_postgres.start(settings.data).dsn
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own: it cancels the running query
-    return subprocess.call([str(wheel_binaries() / "psql"), dsn, *options.extra])
+    return run(settings, options.extra)
 
 
 def _db_stop(settings: "Settings", _options: argparse.Namespace) -> None:
@@ -249,13 +241,21 @@ def _settings(settings: "Settings", _options: argparse.Namespace) -> None:
 
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        shown = "(set)" if name == "database_url" and value else "-" if value is None else value
-        print(f"{variable_of(name):42} {shown!s:24} {field.description}")
+        shown = "(set)" if name == "database_url" and value else _as_written(value)
+        print(f"{variable_of(name):42} {shown:32} {field.description}")
+
+
+def _as_written(value: object) -> str:
+    """A setting's value as its variable takes it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return "-" if value is None else str(value)
 
 
 def _bench(settings: "Settings", options: argparse.Namespace) -> int:
     if options.name == "inward" and not environment.ensure_peers():
         print("callboard: pgqueuer is not installed here and will be left out", file=sys.stderr)
     module = importlib.import_module(f"bench.{options.name}")
-    code: int = module.main(settings, json=options.json, small=options.small, argv=options.extra)
+    argv = [] if options.size is None else [SIZES[options.name][0], str(options.size)]
+    code: int = module.main(settings, json=options.json, small=options.small, argv=argv)
     return code
