@@ -42,6 +42,12 @@ async def raise_on_one(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome
     return [Done() for _ in items]
 
 
+async def time_out_on_one(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
+    if any(item.values["line"] == "P77" for item in items):
+        raise TimeoutError  # an OSError that says nothing of the database's connection
+    return [Done() for _ in items]
+
+
 async def give_what_cannot_be_stored(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     return [Done({"line": "\x00" if i.values["line"] == "P77" else "fine"}) for i in items]
 
@@ -62,6 +68,7 @@ async def _outcomes(world: World) -> dict[str, int]:
     [
         (write_notes, "statement_refused"),
         (raise_on_one, "action_crashed"),
+        (time_out_on_one, "action_crashed"),
         (give_what_cannot_be_stored, "statement_refused"),
         (forget_one, "action_crashed"),
     ],
