@@ -92,9 +92,12 @@ class Worker:
 
     async def answer_ticket(self, family: str) -> None:
         """Perform ready steps and send ready effects of a family."""
-        if (effects := self._effects.get(family)) is not None:
-            await effects.answer()
-        await self._steps[family].answer()
+        effects = self._effects.get(family)
+        if effects is None:
+            await self._steps[family].answer()
+        else:
+            # At once: an effect that is sent alone may keep its pool busy for long.
+            await asyncio.gather(self._steps[family].answer(), effects.answer())
 
     async def work_once(self) -> int:
         """Perform what is ready in every family and wait for its effects; gives how much it was."""

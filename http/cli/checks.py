@@ -13,7 +13,8 @@ _STAGES = {
     "format": ["-m", "ruff", "format", "--check", "."],
     "types": ["-m", "mypy"],
     "imports": ["-c", _LINT_IMPORTS],
-    "tests": ["-m", "pytest", "--cov", "--cov-report=term-missing:skip-covered"],
+    # Two at a time: most of a test is PostgreSQL making its database, on the other core.
+    "tests": ["-m", "pytest", "-n", "2", "--cov", "--cov-report=term-missing:skip-covered"],
 }
 _GRACE_SECONDS = 30
 

@@ -49,7 +49,12 @@ FOR NO KEY UPDATE OF c;
 -- End live executions as cancelled.
 UPDATE workflow_executions e
 SET status = 'cancelled', end_reason = $3, completed_at = $4
-WHERE e.account_id = $1 AND e.id = ANY ($2::uuid[]) AND e.status IN ('running', 'paused')
+WHERE e.id IN (
+    SELECT o.id FROM workflow_executions o
+    WHERE o.account_id = $1 AND o.id = ANY ($2::uuid[])
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+) AND e.status IN ('running', 'paused')
 RETURNING e.id;
 
 -- name: cancel_steps
@@ -92,7 +97,12 @@ WHERE n.execution_id = ANY ($1::uuid[]) AND n.status = 'active';
 -- Pause running executions.
 UPDATE workflow_executions e
 SET status = 'paused'
-WHERE e.account_id = $1 AND e.id = ANY ($2::uuid[]) AND e.status = 'running'
+WHERE e.id IN (
+    SELECT o.id FROM workflow_executions o
+    WHERE o.account_id = $1 AND o.id = ANY ($2::uuid[])
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+) AND e.status = 'running'
 RETURNING e.id;
 
 -- name: park_steps
@@ -112,7 +122,12 @@ WHERE s.id IN (
 -- Let paused executions run again.
 UPDATE workflow_executions e
 SET status = 'running'
-WHERE e.account_id = $1 AND e.id = ANY ($2::uuid[]) AND e.status = 'paused'
+WHERE e.id IN (
+    SELECT o.id FROM workflow_executions o
+    WHERE o.account_id = $1 AND o.id = ANY ($2::uuid[])
+    ORDER BY o.id
+    FOR NO KEY UPDATE
+) AND e.status = 'paused'
 RETURNING e.id;
 
 -- name: unpark_steps
