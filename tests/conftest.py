@@ -23,6 +23,7 @@ from runtime.database import create_pool, use_json
 from runtime.registry import Registry
 from runtime.settings import Settings
 from sql.migrate import migrate
+from tests.backstage import Backstage
 from tests.world import World
 
 
@@ -148,6 +149,12 @@ async def conn(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     await use_json(connection)
     yield connection
     connection.terminate()
+
+
+@pytest.fixture
+def backstage(pool: asyncpg.Pool) -> Backstage:
+    """A stage without the engine, in this test's own database."""
+    return Backstage(pool)
 
 
 @pytest.fixture

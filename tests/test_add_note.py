@@ -1,25 +1,21 @@
 """add_note: requirement R3.10."""
 
-import asyncpg
 import pytest
 
 from actors.add_note import ACTION, LONGEST_NOTE
-from tests.crm import Crm
+from tests.backstage import Backstage
 
 
-@pytest.fixture
-def crm(pool: asyncpg.Pool) -> Crm:
-    return Crm(pool)
+async def test_creates_a_note_with_its_context_and_emits_note_added(backstage: Backstage) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account, first_name="Ada")
 
-
-async def test_creates_a_note_with_its_context_and_emits_note_added(crm: Crm) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account, first_name="Ada")
-
-    done = await crm.perform(ACTION, (account, contact, {"content": "Met {{contact.first_name}}"}))
+    done = await backstage.perform(
+        ACTION, (account, contact, {"content": "Met {{contact.first_name}}"})
+    )
 
     (item,) = done.items
-    note = await crm.row("notes", done.result["note_id"])
+    note = await backstage.row("notes", done.result["note_id"])
     assert (note["contact_id"], note["content"]) == (contact, "Met Ada")
     assert (note["step_id"], note["created_at"]) == (item.step_id, done.stage.now)
     assert note["metadata"] == {
@@ -41,24 +37,28 @@ async def test_creates_a_note_with_its_context_and_emits_note_added(crm: Crm) ->
     [({}, "workflow"), ({"note_type": "general"}, "general"), ({"note_type": "system"}, "system")],
 )
 async def test_a_note_is_of_type_workflow_unless_configured(
-    crm: Crm, config: dict[str, str], stored: str
+    backstage: Backstage, config: dict[str, str], stored: str
 ) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    await crm.perform(ACTION, (account, contact, {"content": "x", **config}))
-    assert [note["note_type"] for note in await crm.rows("notes", account)] == [stored]
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    await backstage.perform(ACTION, (account, contact, {"content": "x", **config}))
+    assert [note["note_type"] for note in await backstage.rows("notes", account)] == [stored]
 
 
-async def test_one_unusable_note_leaves_the_others_of_its_batch_alone(crm: Crm) -> None:
-    account = await crm.account()
+async def test_one_unusable_note_leaves_the_others_of_its_batch_alone(backstage: Backstage) -> None:
+    account = await backstage.account()
     contents = ["one", " {{contact.nothing}} ", "x{{contact.last_name}}", "five"]
     steps = [
-        (account, await crm.contact(account, last_name="y" * LONGEST_NOTE), {"content": content})
+        (
+            account,
+            await backstage.contact(account, last_name="y" * LONGEST_NOTE),
+            {"content": content},
+        )
         for content in contents
     ]
 
-    done = await crm.perform(ACTION, *steps)
+    done = await backstage.perform(ACTION, *steps)
 
     assert done.reasons == [None, "empty_note", "text_too_long", None]
-    assert {note["content"] for note in await crm.rows("notes", account)} == {"one", "five"}
+    assert {note["content"] for note in await backstage.rows("notes", account)} == {"one", "five"}
     assert len(done.events) == 2

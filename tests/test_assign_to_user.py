@@ -11,25 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actors import assign_to_user, notification_in_app
+from actors import notification_in_app
 from actors.assign_to_user import AssignToUser
 from actors.assignment_rounds import Round
 from runtime.effect import Effect, Sent
 from runtime.failures import Failure
 from runtime.outcomes import Done, Failed, Outcome, Skipped
-from runtime.registry import Registry
 from tests.backstage import Backstage, performed
-
-
-@pytest.fixture
-def backstage(pool: asyncpg.Pool) -> Backstage:
-    return Backstage(
-        pool,
-        Registry(
-            actions={"assign_to_user": assign_to_user.ACTION},
-            effects={notification_in_app.EFFECT.kind: notification_in_app.EFFECT},
-        ),
-    )
 
 
 def users_of(outcomes: Sequence[Outcome]) -> list[UUID]:
@@ -41,7 +29,7 @@ async def test_a_contact_is_assigned_to_the_specified_user(backstage: Backstage)
     user, old = await backstage.users(account, 2)
     contacts = await backstage.contacts(account, 2, owner_id=old, first_name="Ada")
     config = {"assignment_type": "specific", "user_id": str(user)}
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await backstage.workflow(account, ("assign_to_user", config)), contacts
     )
     expected = {"user_id": str(user), "previous_owner_id": str(old)}
@@ -65,7 +53,7 @@ async def test_an_owner_who_stays_causes_no_event_and_no_notice(backstage: Backs
     (user,) = await backstage.users(account, 1)
     contacts = await backstage.contacts(account, 1, owner_id=user)
     config = {"assignment_type": "round_robin"}
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await backstage.workflow(account, ("assign_to_user", config)), contacts
     )
     (outcome,) = done.outcomes
@@ -80,7 +68,7 @@ async def test_without_notify_assignee_there_is_no_notice(backstage: Backstage) 
     account = await backstage.account()
     await backstage.users(account, 1)
     config = {"assignment_type": "round_robin", "notify_assignee": False}
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await backstage.workflow(account, ("assign_to_user", config)),
         await backstage.contacts(account),
     )
@@ -96,14 +84,16 @@ async def test_users_marked_unavailable_are_skipped(backstage: Backstage) -> Non
     in_turn = await backstage.workflow(
         account, ("assign_to_user", {"assignment_type": "round_robin"})
     )
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await backstage.workflow(account, ("assign_to_user", specific)), contacts
     )
     assert done.outcomes == [Skipped("user_unavailable")]
-    assert (await backstage.perform(in_turn, contacts)).outcomes == [Skipped("no_available_user")]
+    assert (await backstage.perform_first(in_turn, contacts)).outcomes == [
+        Skipped("no_available_user")
+    ]
     present = await backstage.users(account, 2)
     contacts = await backstage.contacts(account, 4)
-    assert users_of((await backstage.perform(in_turn, contacts)).outcomes) == present * 2
+    assert users_of((await backstage.perform_first(in_turn, contacts)).outcomes) == present * 2
 
 
 @pytest.mark.parametrize("assignment", ["round_robin", "least_busy"])
@@ -117,16 +107,16 @@ async def test_viewers_and_service_users_take_no_part_in_rounds(
     people = await backstage.users(account, 1, role="admin")
     people = sorted(people + await backstage.users(account, 1, role="editor"))
     team = await backstage.one(
-        "insert into teams (account_id, name) values ($1, 'T') returning id", account
+        "insert into teams (account_id, name) values ($1, 'T') returning id", account.id
     )
     await backstage.pool.executemany(
         "insert into team_members (account_id, team_id, user_id) values ($1, $2, $3)",
-        [(account, team, user) for user in others + people],
+        [(account.id, team, user) for user in others + people],
     )
     config = {"assignment_type": assignment, "team_id": str(team) if with_team else None}
     version = await backstage.workflow(account, ("assign_to_user", config))
     contacts = await backstage.contacts(account, 4)
-    assert users_of((await backstage.perform(version, contacts)).outcomes) == people * 2
+    assert users_of((await backstage.perform_first(version, contacts)).outcomes) == people * 2
 
 
 async def test_a_step_may_name_a_viewer_and_no_service_user(backstage: Backstage) -> None:
@@ -138,7 +128,7 @@ async def test_a_step_may_name_a_viewer_and_no_service_user(backstage: Backstage
         config = {"assignment_type": "specific", "user_id": str(user)}
         version = await backstage.workflow(account, ("assign_to_user", config))
         contacts = await backstage.contacts(account)
-        outcomes += (await backstage.perform(version, contacts)).outcomes
+        outcomes += (await backstage.perform_first(version, contacts)).outcomes
     assert users_of(outcomes) == [viewer]
     assert isinstance(outcomes[1], Failed)
     assert outcomes[1].failure.code == "user_not_found"
@@ -148,7 +138,7 @@ async def test_users_and_teams_of_other_accounts_do_not_exist(backstage: Backsta
     account, other = await backstage.account(), await backstage.account()
     (stranger,) = await backstage.users(other, 1)
     team = await backstage.one(
-        "insert into teams (account_id, name) values ($1, 'T') returning id", other
+        "insert into teams (account_id, name) values ($1, 'T') returning id", other.id
     )
     for config, code in [
         ({"assignment_type": "specific", "user_id": str(stranger)}, "user_not_found"),
@@ -156,7 +146,9 @@ async def test_users_and_teams_of_other_accounts_do_not_exist(backstage: Backsta
         ({"assignment_type": "least_busy", "team_id": str(uuid4())}, "team_not_found"),
     ]:
         version = await backstage.workflow(account, ("assign_to_user", config))
-        (outcome,) = (await backstage.perform(version, await backstage.contacts(account))).outcomes
+        (outcome,) = (
+            await backstage.perform_first(version, await backstage.contacts(account))
+        ).outcomes
         assert isinstance(outcome, Failed)
         assert outcome.failure.code == code
 
@@ -165,11 +157,11 @@ async def test_a_team_has_a_round_of_its_own(backstage: Backstage) -> None:
     account = await backstage.account()
     users = await backstage.users(account, 4)
     team = await backstage.one(
-        "insert into teams (account_id, name) values ($1, 'T') returning id", account
+        "insert into teams (account_id, name) values ($1, 'T') returning id", account.id
     )
     await backstage.pool.executemany(
         "insert into team_members values ($1, $2, $3)",
-        [(account, team, users[1]), (account, team, users[3])],
+        [(account.id, team, users[1]), (account.id, team, users[3])],
     )
     of_team = {"assignment_type": "round_robin", "team_id": str(team)}
     in_team = await backstage.workflow(account, ("assign_to_user", of_team))
@@ -177,11 +169,11 @@ async def test_a_team_has_a_round_of_its_own(backstage: Backstage) -> None:
         account, ("assign_to_user", {"assignment_type": "round_robin"})
     )
     contacts = await backstage.contacts(account, 3)
-    first = await backstage.perform(in_team, contacts)
+    first = await backstage.perform_first(in_team, contacts)
     assert users_of(first.outcomes) == [users[1], users[3], users[1]]
-    everybody = await backstage.perform(of_all, contacts)
+    everybody = await backstage.perform_first(of_all, contacts)
     assert users_of(everybody.outcomes) == users[:3]
-    second = await backstage.perform(in_team, contacts[:1])
+    second = await backstage.perform_first(in_team, contacts[:1])
     assert users_of(second.outcomes) == [users[3]]
 
 
@@ -193,7 +185,7 @@ async def test_round_robin_stays_fair_under_concurrency(backstage: Backstage) ->
     )
     contacts = await backstage.contacts(account, 61)
     parts = [contacts[i::6] for i in range(6)]
-    await asyncio.gather(*(backstage.perform(version, part) for part in parts))
+    await asyncio.gather(*(backstage.perform_first(version, part) for part in parts))
     rows = await backstage.pool.fetch("select owner_id, count(*) from contacts group by 1")
     assert sorted(row["count"] for row in rows) == [15, 15, 15, 16]
     assert {row["owner_id"] for row in rows} == set(users)
@@ -214,7 +206,7 @@ async def test_a_batch_that_rolls_back_gives_its_turns_back(backstage: Backstage
 
     with pytest.raises(ZeroDivisionError):
         await crash()
-    done = await backstage.perform(version, contacts[:1])
+    done = await backstage.perform_first(version, contacts[:1])
     assert users_of(done.outcomes) == users[:1]
 
 
@@ -228,18 +220,18 @@ async def test_the_least_busy_user_has_the_fewest_open_tasks_and_owned_open_oppo
         await backstage.pool.execute(
             "insert into tasks (account_id, contact_id, assignee_id, title, status)"
             " values ($1, $2, $3, 't', $4)",
-            account,
+            account.id,
             contact,
             user,
             status,
         )
     pipeline = await backstage.one(
-        "insert into pipelines (account_id, name) values ($1, 'P') returning id", account
+        "insert into pipelines (account_id, name) values ($1, 'P') returning id", account.id
     )
     stage = await backstage.one(
         "insert into pipeline_stages (account_id, pipeline_id, name, position)"
         " values ($1, $2, 'S', 0) returning id",
-        account,
+        account.id,
         pipeline,
     )
     for status, user in [("open", with_deal), ("won", idle)]:
@@ -247,7 +239,7 @@ async def test_the_least_busy_user_has_the_fewest_open_tasks_and_owned_open_oppo
             "insert into opportunities"
             " (account_id, contact_id, pipeline_id, stage_id, owner_id, name, status)"
             " values ($1, $2, $3, $4, $5, 'o', $6)",
-            account,
+            account.id,
             contact,
             pipeline,
             stage,
@@ -257,7 +249,7 @@ async def test_the_least_busy_user_has_the_fewest_open_tasks_and_owned_open_oppo
     version = await backstage.workflow(
         account, ("assign_to_user", {"assignment_type": "least_busy"})
     )
-    done = await backstage.perform(version, await backstage.contacts(account, 4))
+    done = await backstage.perform_first(version, await backstage.contacts(account, 4))
     # Loads 2, 1, 0; what the batch gives counts.
     given = users_of(done.outcomes)
     assert given[0] == idle
@@ -271,7 +263,7 @@ async def test_equally_busy_users_take_turns_over_concurrent_batches(backstage: 
         account, ("assign_to_user", {"assignment_type": "least_busy"})
     )
     contacts = await backstage.contacts(account, 9)
-    await asyncio.gather(*(backstage.perform(version, [contact]) for contact in contacts))
+    await asyncio.gather(*(backstage.perform_first(version, [contact]) for contact in contacts))
     rows = await backstage.pool.fetch("select count(*) from contacts group by owner_id")
     assert [row["count"] for row in rows] == [3, 3, 3]
 
@@ -288,8 +280,8 @@ async def test_least_busy_assignment_does_not_move_the_round_robin(backstage: Ba
     contacts = await backstage.contacts(account, 1)
     turns = []
     for _ in users:
-        turns += users_of((await backstage.perform(in_turn, contacts)).outcomes)
-        await backstage.perform(least_busy, contacts)
+        turns += users_of((await backstage.perform_first(in_turn, contacts)).outcomes)
+        await backstage.perform_first(least_busy, contacts)
     assert turns == users
 
 
@@ -300,7 +292,7 @@ async def test_a_batch_makes_a_fixed_number_of_statements(backstage: Backstage) 
         account, ("assign_to_user", {"assignment_type": "round_robin"})
     )
     contacts = await backstage.contacts(account, 20)
-    assert len(await backstage.statements_of(version, contacts)) == 4
+    assert (await backstage.perform_first(version, contacts)).statements == 4
 
 
 @given(
@@ -351,7 +343,7 @@ async def test_a_notification_is_written_once_however_often_it_is_sent(
 ) -> None:
     account = await backstage.account()
     (user,) = await backstage.users(account, 1)
-    effect = _effect(account, user)
+    effect = _effect(account.id, user)
     assert notification_in_app.EFFECT.open is not None
     async with notification_in_app.EFFECT.open(backstage.pool) as tools:
         first = await notification_in_app.send(effect, tools)
@@ -364,7 +356,7 @@ async def test_a_notification_is_written_once_however_often_it_is_sent(
 async def test_a_notification_of_a_user_who_is_gone_is_refused(backstage: Backstage) -> None:
     account, other = await backstage.account(), await backstage.account()
     (stranger,) = await backstage.users(other, 1)
-    result = await notification_in_app.send(_effect(account, stranger), backstage.pool)
+    result = await notification_in_app.send(_effect(account.id, stranger), backstage.pool)
     assert isinstance(result, Failure)
     assert (result.code, result.retryable) == ("user_not_found", False)
 

@@ -5,30 +5,18 @@ from collections import Counter
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 from pydantic import ValidationError
 
-from actors import add_to_campaign, remove_from_campaign, wait_time
 from actors.add_to_campaign import AddToCampaign
 from runtime.definitions import CompiledVersion
 from runtime.executions import enrol
 from runtime.outcomes import Done, Failed, Skipped
-from runtime.registry import Registry
+from runtime.stage import Account
 from tests.backstage import Backstage, performed
 from tests.world import World
 
 WAIT = ("wait_time", {"duration": 1, "unit": "days"})
-
-
-@pytest.fixture
-def backstage(pool: asyncpg.Pool) -> Backstage:
-    actions = {
-        "add_to_campaign": add_to_campaign.ACTION,
-        "remove_from_campaign": remove_from_campaign.ACTION,
-        "wait_time": wait_time.ACTION,
-    }
-    return Backstage(pool, Registry(actions))
 
 
 async def campaign_of(backstage: Backstage, version: CompiledVersion, **columns: Any) -> UUID:
@@ -47,7 +35,7 @@ async def campaign_of(backstage: Backstage, version: CompiledVersion, **columns:
 
 
 async def adding(
-    backstage: Backstage, account: UUID, campaign: UUID, **config: Any
+    backstage: Backstage, account: Account, campaign: UUID, **config: Any
 ) -> CompiledVersion:
     return await backstage.workflow(
         account, ("add_to_campaign", {"campaign_id": str(campaign), **config})
@@ -55,7 +43,7 @@ async def adding(
 
 
 async def removing(
-    backstage: Backstage, account: UUID, campaign: UUID, **config: Any
+    backstage: Backstage, account: Account, campaign: UUID, **config: Any
 ) -> CompiledVersion:
     return await backstage.workflow(
         account, ("remove_from_campaign", {"campaign_id": str(campaign), **config})
@@ -69,7 +57,7 @@ async def test_contacts_are_enrolled_and_the_campaigns_workflow_begins(
     steps = await backstage.workflow(account, WAIT)
     campaign = await campaign_of(backstage, steps)
     contacts = await backstage.contacts(account, 3)
-    done = await backstage.perform(await adding(backstage, account, campaign), contacts)
+    done = await backstage.perform_first(await adding(backstage, account, campaign), contacts)
     rows = await backstage.pool.fetch(
         """
         select n.contact_id, n.id, n.execution_id, n.status, n.step_id,
@@ -104,7 +92,7 @@ async def test_a_specific_step_is_where_the_contact_begins(backstage: Backstage)
     second = steps.actions[steps.heads[None]].next_id
     campaign = await campaign_of(backstage, steps)
     config = {"start_position": "specific_step", "step_id": str(second)}
-    await backstage.perform(
+    await backstage.perform_first(
         await adding(backstage, account, campaign, **config), await backstage.contacts(account)
     )
     assert await backstage.one("select action_id from workflow_action_executions") == second
@@ -114,7 +102,7 @@ async def test_a_step_that_the_campaign_does_not_have_is_refused(backstage: Back
     account = await backstage.account()
     campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
     config = {"start_position": "specific_step", "step_id": str(uuid4())}
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await adding(backstage, account, campaign, **config), await backstage.contacts(account)
     )
     (outcome,) = done.outcomes
@@ -127,8 +115,8 @@ async def test_a_contact_that_is_in_the_campaign_is_skipped(backstage: Backstage
     campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
     contacts = await backstage.contacts(account, 2)
     version = await adding(backstage, account, campaign)
-    await backstage.perform(version, contacts[:1])
-    done = await backstage.perform(version, contacts)
+    await backstage.perform_first(version, contacts[:1])
+    done = await backstage.perform_first(version, contacts)
     assert done.outcomes[0] == Skipped("already_enrolled")
     assert isinstance(done.outcomes[1], Done)
     assert len(done.stage.events) == 1
@@ -140,7 +128,7 @@ async def test_without_skip_if_enrolled_another_run_begins(backstage: Backstage)
     contacts = await backstage.contacts(account, 2)
     version = await adding(backstage, account, campaign, skip_if_enrolled=False)
     for _ in range(3):
-        done = await backstage.perform(version, contacts)
+        done = await backstage.perform_first(version, contacts)
         assert all(isinstance(outcome, Done) for outcome in done.outcomes)
     assert await backstage.one("select count(*) from campaign_enrollments") == 6
 
@@ -152,7 +140,7 @@ async def test_a_campaign_that_is_not_active_takes_nobody(
     account = await backstage.account()
     steps = await backstage.workflow(account, WAIT)
     campaign = await campaign_of(backstage, steps, status=status)
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await adding(backstage, account, campaign), await backstage.contacts(account)
     )
     assert done.outcomes == [Skipped("campaign_not_active")]
@@ -165,7 +153,7 @@ async def test_a_campaign_whose_workflow_is_not_active_takes_nobody(backstage: B
     await backstage.pool.execute(
         "update workflows set status = 'paused' where id = $1", steps.workflow_id
     )
-    done = await backstage.perform(
+    done = await backstage.perform_first(
         await adding(backstage, account, campaign), await backstage.contacts(account)
     )
     assert done.outcomes == [Skipped("campaign_workflow_not_active")]
@@ -179,7 +167,7 @@ async def test_campaigns_of_other_accounts_do_not_exist(backstage: Backstage) ->
         await removing(backstage, account, campaign),
         await adding(backstage, account, uuid4()),
     ):
-        done = await backstage.perform(version, await backstage.contacts(account))
+        done = await backstage.perform_first(version, await backstage.contacts(account))
         (outcome,) = done.outcomes
         assert isinstance(outcome, Failed)
         assert outcome.failure.code == "campaign_not_found"
@@ -192,7 +180,7 @@ async def test_the_enrollment_limit_holds_under_concurrency(backstage: Backstage
     version = await adding(backstage, account, campaign)
     contacts = await backstage.contacts(account, 24)
     parts = [contacts[i::6] for i in range(6)]
-    done = await asyncio.gather(*(backstage.perform(version, part) for part in parts))
+    done = await asyncio.gather(*(backstage.perform_first(version, part) for part in parts))
     outcomes = [outcome for part in done for outcome in part.outcomes]
     assert Counter(type(outcome).__name__ for outcome in outcomes) == {"Done": 10, "Skipped": 14}
     assert {o.reason for o in outcomes if isinstance(o, Skipped)} == {"campaign_full"}
@@ -207,10 +195,10 @@ async def test_who_was_removed_leaves_a_place_and_who_went_through_does_not(
     campaign = await campaign_of(backstage, steps, enrollment_limit=1)
     version = await adding(backstage, account, campaign)
     first, second = await backstage.contacts(account, 2)
-    await backstage.perform(version, [first])
+    await backstage.perform_first(version, [first])
     for status, expected in [("completed", Skipped), ("removed", Done)]:
         await backstage.pool.execute("update campaign_enrollments set status = $1", status)
-        (outcome,) = (await backstage.perform(version, [second])).outcomes
+        (outcome,) = (await backstage.perform_first(version, [second])).outcomes
         assert isinstance(outcome, expected)
 
 
@@ -233,7 +221,9 @@ async def test_who_has_a_live_run_already_takes_no_place(backstage: Backstage) -
     campaign = await campaign_of(backstage, steps, enrollment_limit=1)
     running, free = await backstage.contacts(account, 2)
     await backstage.enrol(steps, [running])
-    done = await backstage.perform(await adding(backstage, account, campaign), [running, free])
+    done = await backstage.perform_first(
+        await adding(backstage, account, campaign), [running, free]
+    )
     assert done.outcomes[0] == Skipped("already_enrolled")
     assert isinstance(done.outcomes[1], Done)
 
@@ -248,7 +238,7 @@ async def test_whose_run_begins_elsewhere_at_this_moment_gives_the_place_back(
     version = await adding(backstage, account, campaign)
     async with backstage.stage() as stage:
         await enrol(stage.db, stage.now, steps, contacts[:2])
-        performing = asyncio.create_task(backstage.perform(version, contacts))
+        performing = asyncio.create_task(backstage.perform_first(version, contacts))
         await backstage.until_somebody_waits_for_a_lock()
     outcomes = (await performing).outcomes
     assert outcomes[:2] == [Skipped("already_enrolled")] * 2
@@ -288,11 +278,11 @@ async def test_leaving_a_campaign_cancels_what_is_pending_and_logs_the_reason(
     account = await backstage.account()
     campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
     inside, outside = await backstage.contacts(account, 2, first_name="Ada")
-    await backstage.perform(await adding(backstage, account, campaign), [inside])
+    await backstage.perform_first(await adding(backstage, account, campaign), [inside])
     version = await removing(
         backstage, account, campaign, reason="{{ contact.first_name }} has bought"
     )
-    done = await backstage.perform(version, [inside, outside])
+    done = await backstage.perform_first(version, [inside, outside])
     told = {"campaign_id": str(campaign), "reason": "Ada has bought"}
     assert done.outcomes == [Done({**told, "removed": True}), Done({**told, "removed": False})]
     events = [(e.event_type, e.contact_id, e.payload) for e in done.stage.events]
@@ -321,11 +311,11 @@ async def test_a_campaign_that_removes_its_own_contact_ends_its_execution_here(
         "insert into campaigns (id, account_id, name, workflow_id, status)"
         " values ($1, $2, 'Own', $3, 'active')",
         campaign,
-        account,
+        account.id,
         steps.workflow_id,
     )
     contacts = await backstage.contacts(account)
-    await backstage.perform(await adding(backstage, account, campaign), contacts)
+    await backstage.perform_first(await adding(backstage, account, campaign), contacts)
     async with backstage.stage() as stage:
         (item,) = await backstage.items(stage, steps, contacts)
         item.execution_id = await backstage.one("select execution_id from campaign_enrollments")
@@ -342,7 +332,7 @@ async def test_a_reason_that_is_too_long_after_rendering_is_refused(backstage: B
     campaign = await campaign_of(backstage, await backstage.workflow(account, WAIT))
     contacts = await backstage.contacts(account, first_name="x" * 600)
     version = await removing(backstage, account, campaign, reason="{{ contact.first_name }}")
-    (outcome,) = (await backstage.perform(version, contacts)).outcomes
+    (outcome,) = (await backstage.perform_first(version, contacts)).outcomes
     assert isinstance(outcome, Failed)
     assert outcome.failure.code == "text_too_long"
 
@@ -356,9 +346,9 @@ async def test_the_number_of_statements_does_not_grow_with_the_batch(
     contacts = await backstage.contacts(account, 20)
     joining = await adding(backstage, account, campaign)
     leaving = await removing(backstage, account, campaign)
-    assert len(await backstage.statements_of(joining, contacts)) == 5
+    assert (await backstage.perform_first(joining, contacts)).statements == 5
     assert await backstage.one("select count(*) from campaign_enrollments") == 20
-    assert len(await backstage.statements_of(leaving, contacts)) == 8
+    assert (await backstage.perform_first(leaving, contacts)).statements == 8
 
 
 def test_a_specific_step_without_step_id_is_incomplete() -> None:

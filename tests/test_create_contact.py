@@ -14,26 +14,21 @@ from pydantic import ValidationError
 from actors.contact_matching import Draft, _match
 from actors.create_contact import ACTION, CreateContact
 from runtime.stage import Item
-from tests.crm import Crm, Performed
+from tests.backstage import Backstage, Performed
 from tests.world import World
-
-
-@pytest.fixture
-def crm(pool: asyncpg.Pool) -> Crm:
-    return Crm(pool)
 
 
 def _others(rows: list[asyncpg.Record], *known: UUID) -> list[asyncpg.Record]:
     return [row for row in rows if row["id"] not in known]
 
 
-async def test_create_contact_action(crm: Crm) -> None:
+async def test_create_contact_action(backstage: Backstage) -> None:
     """It creates a contact from context and static values and triggers contact_created for it."""
-    account = await crm.account(country="DE", time_zone="Europe/Berlin")
-    await crm.custom_field(account, "plan", "choice", ["Basic", "Pro"])
-    await crm.custom_field(account, "seats", "number")
-    await crm.custom_field(account, "since", "datetime")
-    source = await crm.contact(account, first_name="Ada", email="ada@example.com")
+    account = await backstage.account(country="DE", time_zone="Europe/Berlin")
+    await backstage.custom_field(account, "plan", "choice", ["Basic", "Pro"])
+    await backstage.custom_field(account, "seats", "number")
+    await backstage.custom_field(account, "since", "datetime")
+    source = await backstage.contact(account, first_name="Ada", email="ada@example.com")
     config = {
         "first_name": "Friend of {{contact.first_name}}",
         "last_name": " {{contact.nothing}} ",
@@ -42,11 +37,11 @@ async def test_create_contact_action(crm: Crm) -> None:
         "custom_fields": {"plan": "pro", "seats": "{{trigger.seats}}", "since": "2026-07-01T12:00"},
     }
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION, (account, source, config), email=" Bob@Example.COM ", seats="12.50"
     )
 
-    contact = await crm.row("contacts", done.result["contact_id"])
+    contact = await backstage.row("contacts", done.result["contact_id"])
     assert done.result == {
         "contact_id": str(contact["id"]),
         "created": True,
@@ -77,30 +72,30 @@ async def test_create_contact_action(crm: Crm) -> None:
     ],
 )
 async def test_skip_is_the_default_and_gives_the_existing_contact(
-    crm: Crm, config: dict[str, str]
+    backstage: Backstage, config: dict[str, str]
 ) -> None:
-    account = await crm.account()
-    source = await crm.contact(account)
-    ada = await crm.contact(
+    account = await backstage.account()
+    source = await backstage.contact(account)
+    ada = await backstage.contact(
         account, first_name="Ada", email="ada@example.com", phone="+12025550123"
     )
-    before = await crm.row("contacts", ada)
+    before = await backstage.row("contacts", ada)
 
-    done = await crm.perform(ACTION, (account, source, config))
+    done = await backstage.perform(ACTION, (account, source, config))
 
     assert done.result == {"contact_id": str(ada), "created": False, "changed_fields": []}
     assert done.events == []
-    assert await crm.row("contacts", ada) == before
-    assert len(await crm.rows("contacts", account)) == 2
+    assert await backstage.row("contacts", ada) == before
+    assert len(await backstage.rows("contacts", account)) == 2
 
 
 async def test_update_sets_what_was_given_and_emits_contact_updated_of_that_contact(
-    crm: Crm,
+    backstage: Backstage,
 ) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "plan")
-    source = await crm.contact(account)
-    ada = await crm.contact(
+    account = await backstage.account()
+    await backstage.custom_field(account, "plan")
+    source = await backstage.contact(account)
+    ada = await backstage.contact(
         account,
         first_name="Ada",
         last_name="Byron",
@@ -116,11 +111,11 @@ async def test_update_sets_what_was_given_and_emits_contact_updated_of_that_cont
         "duplicate_handling": "update",
     }
 
-    done = await crm.perform(ACTION, (account, source, config))
+    done = await backstage.perform(ACTION, (account, source, config))
 
     changed = ["last_name", "email", "phone", "custom_fields.plan"]
     assert done.result == {"contact_id": str(ada), "created": False, "changed_fields": changed}
-    row = await crm.row("contacts", ada)
+    row = await backstage.row("contacts", ada)
     assert (row["first_name"], row["last_name"]) == ("Ada", "Lovelace")
     assert (row["email"], row["email_normalized"]) == ("Ada@example.com", "ada@example.com")
     assert row["phone_normalized"] == "+12025550123"
@@ -137,50 +132,54 @@ async def test_update_sets_what_was_given_and_emits_contact_updated_of_that_cont
         (ada, "custom_fields.plan"): ("basic", "pro"),
     }
 
-    again = await crm.perform(ACTION, (account, source, config))
+    again = await backstage.perform(ACTION, (account, source, config))
     assert (again.result["changed_fields"], again.events, again.changes) == ([], [], [])
 
 
-async def test_updating_the_steps_own_contact_shows_in_later_merge_fields(crm: Crm) -> None:
-    account = await crm.account()
-    ada = await crm.contact(account, email="ada@example.com")
+async def test_updating_the_steps_own_contact_shows_in_later_merge_fields(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    ada = await backstage.contact(account, email="ada@example.com")
     config = {"email": "{{contact.email}}", "first_name": "Ada", "duplicate_handling": "update"}
 
-    done = await crm.perform(ACTION, (account, ada, config))
+    done = await backstage.perform(ACTION, (account, ada, config))
 
     assert done.result["contact_id"] == str(ada)
     assert done.items[0].contact["first_name"] == "Ada"
 
 
 async def test_create_duplicate_makes_a_marked_row_and_the_first_one_stays_the_match(
-    crm: Crm,
+    backstage: Backstage,
 ) -> None:
-    account = await crm.account()
-    source = await crm.contact(account)
+    account = await backstage.account()
+    source = await backstage.contact(account)
     config = {"email": "ada@example.com", "duplicate_handling": "create_duplicate"}
 
-    first = await crm.perform(ACTION, (account, source, config))
-    second = await crm.perform(ACTION, (account, source, config))
-    found = await crm.perform(ACTION, (account, source, {"email": "ada@example.com"}))
+    first = await backstage.perform(ACTION, (account, source, config))
+    second = await backstage.perform(ACTION, (account, source, config))
+    found = await backstage.perform(ACTION, (account, source, {"email": "ada@example.com"}))
 
     assert first.result["created"] is second.result["created"] is True
     ids = [UUID(done.result["contact_id"]) for done in (first, second)]
-    assert [(await crm.row("contacts", i))["is_duplicate"] for i in ids] == [False, True]
+    assert [(await backstage.row("contacts", i))["is_duplicate"] for i in ids] == [False, True]
     assert second.events[0].payload["is_duplicate"] is True
     assert found.result["contact_id"] == str(ids[0])
 
 
-async def test_a_duplicate_by_phone_with_an_email_of_its_own_owns_that_email(crm: Crm) -> None:
-    account = await crm.account()
-    source = await crm.contact(account, phone="+12025550123")
+async def test_a_duplicate_by_phone_with_an_email_of_its_own_owns_that_email(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    source = await backstage.contact(account, phone="+12025550123")
     config = {
         "email": "bob@example.com",
         "phone": "+12025550123",
         "duplicate_handling": "create_duplicate",
     }
 
-    made = await crm.perform(ACTION, (account, source, config))
-    found = await crm.perform(ACTION, (account, source, {"email": "bob@example.com"}))
+    made = await backstage.perform(ACTION, (account, source, config))
+    found = await backstage.perform(ACTION, (account, source, {"email": "bob@example.com"}))
 
     assert made.result["created"] is True
     assert found.result["contact_id"] == made.result["contact_id"]
@@ -189,21 +188,21 @@ async def test_a_duplicate_by_phone_with_an_email_of_its_own_owns_that_email(crm
 @pytest.mark.parametrize("handling", ["skip", "update"])
 @pytest.mark.parametrize("key", [{"email": "ada@example.com"}, {"phone": "+1 202 555 0123"}])
 async def test_the_same_address_twice_in_a_batch_ends_as_one_contact(
-    crm: Crm, handling: str, key: dict[str, str]
+    backstage: Backstage, handling: str, key: dict[str, str]
 ) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    contacts = [await crm.contact(account) for _ in range(3)]
-    stranger = await crm.contact(theirs)
+    account, theirs = await backstage.account(), await backstage.account()
+    contacts = [await backstage.contact(account) for _ in range(3)]
+    stranger = await backstage.contact(theirs)
     steps = [
         (account, c, {**key, "first_name": f"n{n}", "duplicate_handling": handling})
         for n, c in enumerate(contacts)
     ]
 
-    done = await crm.perform(ACTION, *steps, (theirs, stranger, {**key, "first_name": "x"}))
+    done = await backstage.perform(ACTION, *steps, (theirs, stranger, {**key, "first_name": "x"}))
 
     assert [result["created"] for result in done.results] == [True, False, False, True]
     assert len({result["contact_id"] for result in done.results}) == 2
-    (made,) = _others(await crm.rows("contacts", account), *contacts)
+    (made,) = _others(await backstage.rows("contacts", account), *contacts)
     assert made["first_name"] == ("n0" if handling == "skip" else "n2")
     kinds = [event.event_type for event in done.events if event.account_id == account.id]
     assert kinds == ["contact_created"] + (["contact_updated"] * 2 if handling == "update" else [])
@@ -212,19 +211,19 @@ async def test_the_same_address_twice_in_a_batch_ends_as_one_contact(
 @pytest.mark.parametrize("key", [{"email": "ada@example.com"}, {"phone": "+1 202 555 0123"}])
 @pytest.mark.parametrize("handling", ["skip", "update", "create_duplicate"])
 async def test_two_workers_that_make_the_same_address_end_with_one_contact(
-    crm: Crm, handling: str, key: dict[str, str]
+    backstage: Backstage, handling: str, key: dict[str, str]
 ) -> None:
-    account = await crm.account()
-    one, two = await crm.contact(account), await crm.contact(account)
+    account = await backstage.account()
+    one, two = await backstage.contact(account), await backstage.contact(account)
 
-    async with crm.performing(ACTION, (account, one, {**key, "first_name": "A"})) as first:
+    async with backstage.performing(ACTION, (account, one, {**key, "first_name": "A"})) as first:
         config = {**key, "first_name": "B", "duplicate_handling": handling}
-        rival = asyncio.create_task(crm.perform(ACTION, (account, two, config)))
-        await crm.until_somebody_waits_for_a_lock()
+        rival = asyncio.create_task(backstage.perform(ACTION, (account, two, config)))
+        await backstage.until_somebody_waits_for_a_lock()
     second = await rival
 
     assert first.result["created"] is True
-    made = _others(await crm.rows("contacts", account), one, two)
+    made = _others(await backstage.rows("contacts", account), one, two)
     if handling == "create_duplicate":
         assert sorted(row["is_duplicate"] for row in made) == [False, True]
     else:
@@ -233,17 +232,19 @@ async def test_two_workers_that_make_the_same_address_end_with_one_contact(
         assert [row["first_name"] for row in made] == ["B" if handling == "update" else "A"]
 
 
-async def test_a_worker_that_rolls_back_leaves_the_address_to_the_other(crm: Crm) -> None:
-    account = await crm.account()
-    one, two = await crm.contact(account), await crm.contact(account)
+async def test_a_worker_that_rolls_back_leaves_the_address_to_the_other(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    one, two = await backstage.contact(account), await backstage.contact(account)
     config = {"email": "ada@example.com"}
 
     rivals: list[asyncio.Task[Performed]] = []
 
     async def roll_back() -> None:
-        async with crm.performing(ACTION, (account, one, config)):
-            rivals.append(asyncio.create_task(crm.perform(ACTION, (account, two, config))))
-            await crm.until_somebody_waits_for_a_lock()
+        async with backstage.performing(ACTION, (account, one, config)):
+            rivals.append(asyncio.create_task(backstage.perform(ACTION, (account, two, config))))
+            await backstage.until_somebody_waits_for_a_lock()
             raise RollBackError
 
     with pytest.raises(RollBackError):
@@ -251,46 +252,48 @@ async def test_a_worker_that_rolls_back_leaves_the_address_to_the_other(crm: Crm
     second = await rivals[0]
 
     assert second.result["created"] is True
-    assert len(await crm.rows("contacts", account)) == 3
+    assert len(await backstage.rows("contacts", account)) == 3
 
 
 class RollBackError(Exception):
     """Ends a transaction without commit."""
 
 
-async def test_an_address_taken_by_somebody_who_takes_no_phone_locks_is_found(crm: Crm) -> None:
-    account = await crm.account()
-    source, other = await crm.contact(account), await crm.contact(account)
-    async with crm.pool.acquire() as db, db.transaction():
+async def test_an_address_taken_by_somebody_who_takes_no_phone_locks_is_found(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    source, other = await backstage.contact(account), await backstage.contact(account)
+    async with backstage.pool.acquire() as db, db.transaction():
         imported = await db.fetchval(
             "INSERT INTO contacts (account_id, email, email_normalized)"
             " VALUES ($1, 'ada@example.com', 'ada@example.com') RETURNING id",
             account.id,
         )
         batch = asyncio.create_task(
-            crm.perform(
+            backstage.perform(
                 ACTION,
                 (account, source, {"email": "ada@example.com"}),
                 (account, other, {"email": "ben@example.com"}),
             )
         )
-        await crm.until_somebody_waits_for_a_lock()
+        await backstage.until_somebody_waits_for_a_lock()
     done = await batch
 
     assert [result["created"] for result in done.results] == [False, True]
     assert done.results[0]["contact_id"] == str(imported)
 
 
-async def test_other_accounts_contacts_are_never_a_match(crm: Crm) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    source = await crm.contact(account)
-    stranger = await crm.contact(theirs, email="ada@example.com", phone="+12025550123")
+async def test_other_accounts_contacts_are_never_a_match(backstage: Backstage) -> None:
+    account, theirs = await backstage.account(), await backstage.account()
+    source = await backstage.contact(account)
+    stranger = await backstage.contact(theirs, email="ada@example.com", phone="+12025550123")
     config = {"email": "ada@example.com", "phone": "+12025550123", "duplicate_handling": "update"}
 
-    done = await crm.perform(ACTION, (account, source, config))
+    done = await backstage.perform(ACTION, (account, source, config))
 
     assert done.result["created"] is True
-    assert (await crm.row("contacts", stranger))["updated_at"] < done.stage.now
+    assert (await backstage.row("contacts", stranger))["updated_at"] < done.stage.now
 
 
 @pytest.mark.parametrize(
@@ -305,14 +308,17 @@ async def test_other_accounts_contacts_are_never_a_match(crm: Crm) -> None:
     ],
 )
 async def test_what_cannot_be_used_fails_alone_and_says_why_without_quoting_it(
-    crm: Crm, config: dict[str, Any], code: str, message: str
+    backstage: Backstage, config: dict[str, Any], code: str, message: str
 ) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "plan", "number")
-    source, other = await crm.contact(account, last_name="Byron"), await crm.contact(account)
+    account = await backstage.account()
+    await backstage.custom_field(account, "plan", "number")
+    source, other = (
+        await backstage.contact(account, last_name="Byron"),
+        await backstage.contact(account),
+    )
 
-    failed = await crm.perform(ACTION, (account, source, config))
-    both = await crm.perform(
+    failed = await backstage.perform(ACTION, (account, source, config))
+    both = await backstage.perform(
         ACTION, (account, source, config), (account, other, {"first_name": "Fine"})
     )
 
@@ -320,7 +326,7 @@ async def test_what_cannot_be_used_fails_alone_and_says_why_without_quoting_it(
     assert message in failed.message
     assert "Byron" not in failed.message
     assert both.reasons == [code, None]
-    (made,) = _others(await crm.rows("contacts", account), source, other)
+    (made,) = _others(await backstage.rows("contacts", account), source, other)
     assert made["first_name"] == "Fine"
 
 
@@ -350,10 +356,10 @@ async def test_contact_created_starts_downstream_workflows_for_the_new_contact(
     assert {tuple(note) for note in notes} == {(bob, "Welcome Bob"), (ada, f"Referred {bob}")}
 
 
-async def test_a_batch_makes_a_constant_number_of_statements(crm: Crm) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "plan")
-    contacts = [await crm.contact(account) for _ in range(20)]
+async def test_a_batch_makes_a_constant_number_of_statements(backstage: Backstage) -> None:
+    account = await backstage.account()
+    await backstage.custom_field(account, "plan")
+    contacts = [await backstage.contact(account) for _ in range(20)]
     steps = [
         (
             account,
@@ -367,7 +373,7 @@ async def test_a_batch_makes_a_constant_number_of_statements(crm: Crm) -> None:
         )
         for n, contact in enumerate(contacts)
     ]
-    done = await crm.perform(ACTION, *steps)
+    done = await backstage.perform(ACTION, *steps)
     assert sum(result["created"] for result in done.results) == 15
     # Custom fields, phone locks, look, insert, lock what is updated, update.
     assert done.statements == 6

@@ -4,34 +4,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from actors.create_task import ACTION, CreateTask, _due
-from tests.crm import Crm
+from tests.backstage import Backstage
 
 
-@pytest.fixture
-def crm(pool: asyncpg.Pool) -> Crm:
-    return Crm(pool)
-
-
-async def test_creates_a_task_for_the_contacts_owner_and_emits_task_created(crm: Crm) -> None:
-    account = await crm.account()
-    owner = await crm.user(account)
-    contact = await crm.contact(account, first_name="Ada", owner_id=owner)
+async def test_creates_a_task_for_the_contacts_owner_and_emits_task_created(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    owner = await backstage.user(account)
+    contact = await backstage.contact(account, first_name="Ada", owner_id=owner)
     config = {
         "title": "Call {{contact.first_name}}",
         "description": "about {{contact.nothing | default('it')}}",
         "due_date_offset": {"days": 1, "hours": 2},
     }
 
-    done = await crm.perform(ACTION, (account, contact, config))
+    done = await backstage.perform(ACTION, (account, contact, config))
 
-    task = await crm.row("tasks", done.result["task_id"])
+    task = await backstage.row("tasks", done.result["task_id"])
     assert (task["title"], task["description"]) == ("Call Ada", "about it")
     assert (task["contact_id"], task["assignee_id"]) == (contact, owner)
     assert (task["status"], task["priority"]) == ("open", "medium")
@@ -47,29 +43,34 @@ async def test_creates_a_task_for_the_contacts_owner_and_emits_task_created(crm:
     }
 
 
-async def test_the_assignee_is_the_given_user_or_the_owner_or_nobody(crm: Crm) -> None:
-    account = await crm.account()
-    owner, other = await crm.user(account), await crm.user(account)
-    owned = await crm.contact(account, owner_id=owner, last_name=str(other))
-    blank, free = await crm.contact(account, owner_id=owner), await crm.contact(account)
+async def test_the_assignee_is_the_given_user_or_the_owner_or_nobody(backstage: Backstage) -> None:
+    account = await backstage.account()
+    owner, other = await backstage.user(account), await backstage.user(account)
+    owned = await backstage.contact(account, owner_id=owner, last_name=str(other))
+    blank, free = await backstage.contact(account, owner_id=owner), await backstage.contact(account)
     merged = {"title": "x", "assignee_id": "{{contact.last_name}}", "priority": "high"}
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION, (account, owned, merged), (account, blank, merged), (account, free, {"title": "x"})
     )
 
     assignees = [result["assignee_id"] for result in done.results]
     assert assignees == [str(other), str(owner), None]
-    assert {task["priority"] for task in await crm.rows("tasks", account)} == {"high", "medium"}
+    assert {task["priority"] for task in await backstage.rows("tasks", account)} == {
+        "high",
+        "medium",
+    }
 
 
-async def test_a_user_of_another_account_does_not_exist(crm: Crm) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    contact, free = await crm.contact(account), await crm.contact(account)
-    foreign = str(await crm.user(theirs))
+async def test_a_user_of_another_account_does_not_exist(backstage: Backstage) -> None:
+    account, theirs = await backstage.account(), await backstage.account()
+    contact, free = await backstage.contact(account), await backstage.contact(account)
+    foreign = str(await backstage.user(theirs))
 
-    refused = await crm.perform(ACTION, (account, contact, {"title": "x", "assignee_id": foreign}))
-    unknown = await crm.perform(
+    refused = await backstage.perform(
+        ACTION, (account, contact, {"title": "x", "assignee_id": foreign})
+    )
+    unknown = await backstage.perform(
         ACTION,
         (account, contact, {"title": "x", "assignee_id": str(uuid4())}),
         (account, free, {"title": "fine"}),
@@ -79,7 +80,7 @@ async def test_a_user_of_another_account_does_not_exist(crm: Crm) -> None:
     assert unknown.reasons == ["assignee_not_found", None]
     # The same words for both: nothing can be learnt about other accounts.
     assert refused.outcomes[0] == unknown.outcomes[0]
-    assert [task["title"] for task in await crm.rows("tasks", account)] == ["fine"]
+    assert [task["title"] for task in await backstage.rows("tasks", account)] == ["fine"]
 
 
 @pytest.mark.parametrize(
@@ -91,15 +92,15 @@ async def test_a_user_of_another_account_does_not_exist(crm: Crm) -> None:
     ],
 )
 async def test_what_cannot_be_used_after_rendering_fails_without_quoting_it(
-    crm: Crm, values: dict[str, str], code: str
+    backstage: Backstage, values: dict[str, str], code: str
 ) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account, first_name="Adalbert", last_name="y" * 501)
-    failed = await crm.perform(ACTION, (account, contact, values))
+    account = await backstage.account()
+    contact = await backstage.contact(account, first_name="Adalbert", last_name="y" * 501)
+    failed = await backstage.perform(ACTION, (account, contact, values))
     assert failed.reason == code
     assert "Adalbert" not in failed.message
     assert "yyy" not in failed.message
-    assert await crm.rows("tasks", account) == []
+    assert await backstage.rows("tasks", account) == []
 
 
 @pytest.mark.parametrize(

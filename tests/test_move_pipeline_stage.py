@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from actors.move_pipeline_stage import ACTION, MovePipelineStage
 from runtime.stage import Account
-from tests.crm import Crm
+from tests.backstage import Backstage
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ class Pipeline:
         return {"pipeline_id": str(self.id), "stage_id": str(self.second), **config}
 
 
-class Sales(Crm):
+class Sales(Backstage):
     """A CRM with pipelines."""
 
     async def pipeline(self, account: Account) -> Pipeline:
@@ -57,17 +57,19 @@ class Sales(Crm):
 
 
 @pytest.fixture
-def crm(pool: asyncpg.Pool) -> Sales:
+def backstage(pool: asyncpg.Pool) -> Sales:
     return Sales(pool)
 
 
-async def test_moves_the_opportunity_writes_history_and_emits_stage_changed(crm: Sales) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    pipeline = await crm.pipeline(account)
-    deal = await crm.opportunity(account, contact, pipeline)
+async def test_moves_the_opportunity_writes_history_and_emits_stage_changed(
+    backstage: Sales,
+) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    pipeline = await backstage.pipeline(account)
+    deal = await backstage.opportunity(account, contact, pipeline)
 
-    done = await crm.perform(ACTION, (account, contact, pipeline.to_second()))
+    done = await backstage.perform(ACTION, (account, contact, pipeline.to_second()))
 
     move = {
         "opportunity_id": str(deal),
@@ -79,26 +81,26 @@ async def test_moves_the_opportunity_writes_history_and_emits_stage_changed(crm:
     assert done.result == {**move, "moved": True}
     (event,) = done.events
     assert (event.event_type, event.contact_id, event.payload) == ("stage_changed", contact, move)
-    row = await crm.row("opportunities", deal)
+    row = await backstage.row("opportunities", deal)
     assert row["stage_id"] == pipeline.second
     assert row["stage_entered_at"] == row["updated_at"] == done.stage.now
-    (history,) = await crm.rows("opportunity_stage_history", account)
+    (history,) = await backstage.rows("opportunity_stage_history", account)
     assert (history["from_stage_id"], history["to_stage_id"]) == (pipeline.first, pipeline.second)
     assert (history["step_id"], history["moved_at"]) == (done.items[0].step_id, done.stage.now)
 
 
-async def test_one_that_is_there_already_is_not_moved_and_nothing_is_told(crm: Sales) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    pipeline = await crm.pipeline(account)
-    await crm.opportunity(account, contact, pipeline)
-    await crm.perform(ACTION, (account, contact, pipeline.to_second()))
+async def test_one_that_is_there_already_is_not_moved_and_nothing_is_told(backstage: Sales) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    pipeline = await backstage.pipeline(account)
+    await backstage.opportunity(account, contact, pipeline)
+    await backstage.perform(ACTION, (account, contact, pipeline.to_second()))
 
-    again = await crm.perform(ACTION, (account, contact, pipeline.to_second()))
+    again = await backstage.perform(ACTION, (account, contact, pipeline.to_second()))
 
     assert again.result["moved"] is False
     assert again.events == []
-    assert len(await crm.rows("opportunity_stage_history", account)) == 1
+    assert len(await backstage.rows("opportunity_stage_history", account)) == 1
 
 
 @pytest.mark.parametrize(
@@ -106,47 +108,49 @@ async def test_one_that_is_there_already_is_not_moved_and_nothing_is_told(crm: S
                                ({"opportunity_selector": "first"}, 1)]
 )  # fmt: skip
 async def test_first_and_latest_are_the_oldest_and_newest_open_ones_of_the_target_pipeline(
-    crm: Sales, selector: dict[str, str], expected: int
+    backstage: Sales, selector: dict[str, str], expected: int
 ) -> None:
-    account = await crm.account()
-    contact, other = await crm.contact(account), await crm.contact(account)
-    pipeline, elsewhere = await crm.pipeline(account), await crm.pipeline(account)
+    account = await backstage.account()
+    contact, other = await backstage.contact(account), await backstage.contact(account)
+    pipeline, elsewhere = await backstage.pipeline(account), await backstage.pipeline(account)
     deals = [
-        await crm.opportunity(account, contact, elsewhere, day=-9),
-        await crm.opportunity(account, contact, pipeline, day=1),
-        await crm.opportunity(account, contact, pipeline, day=2),
-        await crm.opportunity(account, contact, elsewhere, day=9),
-        await crm.opportunity(account, contact, pipeline, day=0, status="lost"),
-        await crm.opportunity(account, contact, pipeline, day=3, status="won"),
-        await crm.opportunity(account, other, pipeline, day=4),
+        await backstage.opportunity(account, contact, elsewhere, day=-9),
+        await backstage.opportunity(account, contact, pipeline, day=1),
+        await backstage.opportunity(account, contact, pipeline, day=2),
+        await backstage.opportunity(account, contact, elsewhere, day=9),
+        await backstage.opportunity(account, contact, pipeline, day=0, status="lost"),
+        await backstage.opportunity(account, contact, pipeline, day=3, status="won"),
+        await backstage.opportunity(account, other, pipeline, day=4),
     ]
 
-    done = await crm.perform(ACTION, (account, contact, pipeline.to_second(**selector)))
+    done = await backstage.perform(ACTION, (account, contact, pipeline.to_second(**selector)))
 
     assert done.result["opportunity_id"] == str(deals[expected])
 
 
-async def test_one_from_another_pipeline_is_moved_where_the_target_has_none(crm: Sales) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    pipeline, elsewhere = await crm.pipeline(account), await crm.pipeline(account)
-    deal = await crm.opportunity(account, contact, elsewhere)
+async def test_one_from_another_pipeline_is_moved_where_the_target_has_none(
+    backstage: Sales,
+) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    pipeline, elsewhere = await backstage.pipeline(account), await backstage.pipeline(account)
+    deal = await backstage.opportunity(account, contact, elsewhere)
 
-    done = await crm.perform(ACTION, (account, contact, pipeline.to_second()))
+    done = await backstage.perform(ACTION, (account, contact, pipeline.to_second()))
 
     assert done.result["from_pipeline_id"] == str(elsewhere.id)
-    assert (await crm.row("opportunities", deal))["pipeline_id"] == pipeline.id
+    assert (await backstage.row("opportunities", deal))["pipeline_id"] == pipeline.id
 
 
-async def test_specific_takes_the_given_one_even_when_it_is_closed(crm: Sales) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    pipeline = await crm.pipeline(account)
-    deal = await crm.opportunity(account, contact, pipeline, status="lost")
-    await crm.opportunity(account, contact, pipeline, day=1)
+async def test_specific_takes_the_given_one_even_when_it_is_closed(backstage: Sales) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    pipeline = await backstage.pipeline(account)
+    deal = await backstage.opportunity(account, contact, pipeline, status="lost")
+    await backstage.opportunity(account, contact, pipeline, day=1)
     config = pipeline.to_second(opportunity_selector="specific")
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION, (account, contact, {**config, "opportunity_id": "{{trigger.deal}}"}), deal=deal
     )
 
@@ -154,14 +158,14 @@ async def test_specific_takes_the_given_one_even_when_it_is_closed(crm: Sales) -
     assert done.result["moved"] is True
 
 
-async def test_a_contact_without_opportunity_is_skipped(crm: Sales) -> None:
-    account = await crm.account()
-    contact, lucky = await crm.contact(account), await crm.contact(account)
-    pipeline = await crm.pipeline(account)
-    await crm.opportunity(account, lucky, pipeline)
+async def test_a_contact_without_opportunity_is_skipped(backstage: Sales) -> None:
+    account = await backstage.account()
+    contact, lucky = await backstage.contact(account), await backstage.contact(account)
+    pipeline = await backstage.pipeline(account)
+    await backstage.opportunity(account, lucky, pipeline)
     specific = {"opportunity_selector": "specific", "opportunity_id": "{{trigger.nothing}}"}
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION,
         (account, contact, pipeline.to_second()),
         (account, lucky, pipeline.to_second(**specific)),
@@ -170,18 +174,18 @@ async def test_a_contact_without_opportunity_is_skipped(crm: Sales) -> None:
     assert done.reasons == ["no_opportunity", "no_opportunity"]
 
 
-async def test_what_is_of_another_account_or_contact_does_not_exist(crm: Sales) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    contact, other = await crm.contact(account), await crm.contact(account)
-    stranger = await crm.contact(theirs)
-    pipeline, foreign = await crm.pipeline(account), await crm.pipeline(theirs)
-    await crm.opportunity(account, contact, pipeline)
-    foreign_deal = await crm.opportunity(theirs, stranger, foreign)
-    others_deal = await crm.opportunity(account, other, pipeline)
+async def test_what_is_of_another_account_or_contact_does_not_exist(backstage: Sales) -> None:
+    account, theirs = await backstage.account(), await backstage.account()
+    contact, other = await backstage.contact(account), await backstage.contact(account)
+    stranger = await backstage.contact(theirs)
+    pipeline, foreign = await backstage.pipeline(account), await backstage.pipeline(theirs)
+    await backstage.opportunity(account, contact, pipeline)
+    foreign_deal = await backstage.opportunity(theirs, stranger, foreign)
+    others_deal = await backstage.opportunity(account, other, pipeline)
 
     async def reason(**config: Any) -> str | None:
         config = {name: str(value) for name, value in config.items()}
-        done = await crm.perform(ACTION, (account, contact, pipeline.to_second(**config)))
+        done = await backstage.perform(ACTION, (account, contact, pipeline.to_second(**config)))
         return done.reason
 
     assert await reason(pipeline_id=foreign.id, stage_id=foreign.second) == "pipeline_not_found"
@@ -190,32 +194,32 @@ async def test_what_is_of_another_account_or_contact_does_not_exist(crm: Sales) 
     for deal in (foreign_deal, others_deal, uuid4()):
         specific = await reason(opportunity_selector="specific", opportunity_id=deal)
         assert specific == "opportunity_not_found"
-    assert await crm.rows("opportunity_stage_history", account) == []
-    assert await crm.rows("opportunity_stage_history", theirs) == []
+    assert await backstage.rows("opportunity_stage_history", account) == []
+    assert await backstage.rows("opportunity_stage_history", theirs) == []
 
 
 @pytest.mark.parametrize(
     ("table", "code"), [("pipelines", "pipeline_not_found"), ("pipeline_stages", "stage_not_found")]
 )
-async def test_what_was_deleted_does_not_exist(crm: Sales, table: str, code: str) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account)
-    pipeline = await crm.pipeline(account)
-    await crm.opportunity(account, contact, pipeline)
-    await crm.pool.execute(f"UPDATE {table} SET deleted_at = now()")
-    done = await crm.perform(ACTION, (account, contact, pipeline.to_second()))
+async def test_what_was_deleted_does_not_exist(backstage: Sales, table: str, code: str) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account)
+    pipeline = await backstage.pipeline(account)
+    await backstage.opportunity(account, contact, pipeline)
+    await backstage.pool.execute(f"UPDATE {table} SET deleted_at = now()")
+    done = await backstage.perform(ACTION, (account, contact, pipeline.to_second()))
     assert done.reason == code
 
 
-async def test_a_batch_moves_each_to_its_own_target_in_two_statements(crm: Sales) -> None:
-    ours, theirs = await crm.account(), await crm.account()
+async def test_a_batch_moves_each_to_its_own_target_in_two_statements(backstage: Sales) -> None:
+    ours, theirs = await backstage.account(), await backstage.account()
     steps, deals = [], []
     for account in (ours, theirs, ours):
-        contact, pipeline = await crm.contact(account), await crm.pipeline(account)
-        deals.append(await crm.opportunity(account, contact, pipeline))
+        contact, pipeline = await backstage.contact(account), await backstage.pipeline(account)
+        deals.append(await backstage.opportunity(account, contact, pipeline))
         steps.append((account, contact, pipeline.to_second()))
 
-    done = await crm.perform(ACTION, *steps)
+    done = await backstage.perform(ACTION, *steps)
 
     assert [result["opportunity_id"] for result in done.results] == [str(deal) for deal in deals]
     assert [result["to_stage_id"] for result in done.results] == [s[2]["stage_id"] for s in steps]

@@ -11,24 +11,21 @@ from pydantic import ValidationError
 
 from actors.update_contact import ACTION, UpdateContact
 from runtime.stage import Account
-from tests.crm import Crm
+from tests.backstage import Backstage
 from tests.world import World
-
-
-@pytest.fixture
-def crm(pool: asyncpg.Pool) -> Crm:
-    return Crm(pool)
 
 
 def _set(field: str, value: Any, **more: Any) -> dict[str, Any]:
     return {"field_updates": [{"field": field, "value": value, **more}]}
 
 
-async def test_updates_fields_logs_each_change_and_emits_contact_updated(crm: Crm) -> None:
-    account = await crm.account(country="DE")
-    await crm.custom_field(account, "plan", "choice", ["Basic", "Pro"])
-    owner = await crm.user(account, "Olga")
-    contact = await crm.contact(
+async def test_updates_fields_logs_each_change_and_emits_contact_updated(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account(country="DE")
+    await backstage.custom_field(account, "plan", "choice", ["Basic", "Pro"])
+    owner = await backstage.user(account, name="Olga")
+    contact = await backstage.contact(
         account, first_name="ada", last_name="Byron", custom_fields={"kept": 1}
     )
     config = {
@@ -43,11 +40,11 @@ async def test_updates_fields_logs_each_change_and_emits_contact_updated(crm: Cr
         ]
     }
 
-    done = await crm.perform(ACTION, (account, contact, config))
+    done = await backstage.perform(ACTION, (account, contact, config))
 
     changed = ["first_name", "email", "phone", "time_zone", "owner_id", "custom_fields.plan"]
     assert done.result == {"updated": True, "changed_fields": changed}
-    row = await crm.row("contacts", contact)
+    row = await backstage.row("contacts", contact)
     assert (row["first_name"], row["last_name"]) == ("Ada", "Byron")
     assert (row["email"], row["email_normalized"]) == ("Ada@Example.com", "ada@example.com")
     assert (row["phone"], row["phone_normalized"]) == ("0171 1234567", "+491711234567")
@@ -72,14 +69,14 @@ async def test_updates_fields_logs_each_change_and_emits_contact_updated(crm: Cr
     assert in_hand["owner"]["name"] == "Olga"
 
 
-async def test_what_changes_nothing_emits_and_logs_and_writes_nothing(crm: Crm) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account, first_name="Ada")
-    before = await crm.row("contacts", contact)
-    done = await crm.perform(ACTION, (account, contact, _set("first_name", " Ada ")))
+async def test_what_changes_nothing_emits_and_logs_and_writes_nothing(backstage: Backstage) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account, first_name="Ada")
+    before = await backstage.row("contacts", contact)
+    done = await backstage.perform(ACTION, (account, contact, _set("first_name", " Ada ")))
     assert done.result == {"updated": False, "changed_fields": []}
     assert (done.events, done.changes) == ([], [])
-    assert await crm.row("contacts", contact) == before
+    assert await backstage.row("contacts", contact) == before
 
 
 @pytest.mark.parametrize(
@@ -87,20 +84,20 @@ async def test_what_changes_nothing_emits_and_logs_and_writes_nothing(crm: Crm) 
 )
 @pytest.mark.parametrize("field", ["first_name", "email", "owner_id", "custom_fields.plan"])
 async def test_null_and_empty_clear_a_field_and_merge_fields_that_render_empty_leave_it(
-    crm: Crm, field: str, value: str | None, kept: bool
+    backstage: Backstage, field: str, value: str | None, kept: bool
 ) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "plan")
-    contact = await crm.contact(
+    account = await backstage.account()
+    await backstage.custom_field(account, "plan")
+    contact = await backstage.contact(
         account,
         first_name="Ada",
         email="ada@example.com",
-        owner_id=await crm.user(account),
+        owner_id=await backstage.user(account),
         custom_fields={"plan": "pro"},
     )
-    done = await crm.perform(ACTION, (account, contact, _set(field, value)))
+    done = await backstage.perform(ACTION, (account, contact, _set(field, value)))
     assert done.result["updated"] is not kept
-    row = await crm.row("contacts", contact)
+    row = await backstage.row("contacts", contact)
     stored = row["custom_fields"].get("plan") if "." in field else row[field]
     assert (stored is not None) is kept
     if field == "email":
@@ -119,22 +116,22 @@ async def test_null_and_empty_clear_a_field_and_merge_fields_that_render_empty_l
     ],
 )
 async def test_append_joins_text_and_adds_choices(
-    crm: Crm, field_type: str, old: Any, update: dict[str, Any], stored: Any
+    backstage: Backstage, field_type: str, old: Any, update: dict[str, Any], stored: Any
 ) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "f", field_type, ["X", "Y"])
-    contact = await crm.contact(account, custom_fields={} if old is None else {"f": old})
+    account = await backstage.account()
+    await backstage.custom_field(account, "f", field_type, ["X", "Y"])
+    contact = await backstage.contact(account, custom_fields={} if old is None else {"f": old})
     config = {**_set("custom_fields.f", **update), "update_mode": "append"}
-    await crm.perform(ACTION, (account, contact, config))
-    assert (await crm.row("contacts", contact))["custom_fields"] == {"f": stored}
+    await backstage.perform(ACTION, (account, contact, config))
+    assert (await backstage.row("contacts", contact))["custom_fields"] == {"f": stored}
 
 
-async def test_names_can_be_appended_to(crm: Crm) -> None:
-    account = await crm.account()
-    contact = await crm.contact(account, first_name="Ada")
+async def test_names_can_be_appended_to(backstage: Backstage) -> None:
+    account = await backstage.account()
+    contact = await backstage.contact(account, first_name="Ada")
     config = _set("first_name", "Augusta", mode="append", separator=" ")
-    await crm.perform(ACTION, (account, contact, config))
-    assert (await crm.row("contacts", contact))["first_name"] == "Ada Augusta"
+    await backstage.perform(ACTION, (account, contact, config))
+    assert (await backstage.row("contacts", contact))["first_name"] == "Ada Augusta"
 
 
 @pytest.mark.parametrize(
@@ -149,20 +146,20 @@ async def test_names_can_be_appended_to(crm: Crm) -> None:
     ],
 )
 async def test_increment_adds_decimals_and_a_missing_number_counts_as_zero(
-    crm: Crm, old: float | None, by: Any, stored: float
+    backstage: Backstage, old: float | None, by: Any, stored: float
 ) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "n", "number")
-    contact = await crm.contact(account, custom_fields={} if old is None else {"n": old})
+    account = await backstage.account()
+    await backstage.custom_field(account, "n", "number")
+    contact = await backstage.contact(account, custom_fields={} if old is None else {"n": old})
     config = _set("custom_fields.n", by, mode="increment")
-    await crm.perform(ACTION, (account, contact, config), amount="19.99")
-    assert (await crm.row("contacts", contact))["custom_fields"] == {"n": stored}
+    await backstage.perform(ACTION, (account, contact, config), amount="19.99")
+    assert (await backstage.row("contacts", contact))["custom_fields"] == {"n": stored}
 
 
-async def test_updates_of_a_step_happen_in_their_order(crm: Crm) -> None:
-    account = await crm.account()
-    await crm.custom_field(account, "n", "number")
-    contact = await crm.contact(account)
+async def test_updates_of_a_step_happen_in_their_order(backstage: Backstage) -> None:
+    account = await backstage.account()
+    await backstage.custom_field(account, "n", "number")
+    contact = await backstage.contact(account)
     config = {
         "update_mode": "increment",
         "field_updates": [
@@ -171,7 +168,7 @@ async def test_updates_of_a_step_happen_in_their_order(crm: Crm) -> None:
             {"field": "custom_fields.n", "value": 5},
         ],
     }
-    done = await crm.perform(ACTION, (account, contact, config))
+    done = await backstage.perform(ACTION, (account, contact, config))
     assert [(c.old, c.new) for c in done.changes] == [(None, 20)]
 
 
@@ -197,18 +194,18 @@ async def test_updates_of_a_step_happen_in_their_order(crm: Crm) -> None:
     ],
 )  # fmt: skip
 async def test_one_update_that_cannot_be_used_fails_its_step_whole_and_alone(
-    crm: Crm, update: dict[str, Any], code: str
+    backstage: Backstage, update: dict[str, Any], code: str
 ) -> None:
-    account = await crm.account()
+    account = await backstage.account()
     for key, field_type in (("n", "number"), ("t", "text"), ("b", "boolean")):
-        await crm.custom_field(account, key, field_type)
+        await backstage.custom_field(account, key, field_type)
     name = "Byron of Rochdale, the sixth"
-    contact = await crm.contact(account, last_name=name, custom_fields={"n": 1, "t": "x"})
-    other = await crm.contact(account)
-    before = await crm.row("contacts", contact)
+    contact = await backstage.contact(account, last_name=name, custom_fields={"n": 1, "t": "x"})
+    other = await backstage.contact(account)
+    before = await backstage.row("contacts", contact)
     config = {"field_updates": [{"field": "last_name", "value": "changed"}, update]}
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION,
         (account, contact, config),
         (account, other, _set("first_name", "Fine")),
@@ -217,31 +214,33 @@ async def test_one_update_that_cannot_be_used_fails_its_step_whole_and_alone(
 
     assert done.reasons == [code, None]
     assert name not in done.outcomes[0].failure.message  # type: ignore[union-attr]
-    assert await crm.row("contacts", contact) == before
+    assert await backstage.row("contacts", contact) == before
     assert done.items[0].contact["last_name"] == name
     assert {change.contact_id for change in done.changes} == {other}
 
 
-async def test_an_owner_of_another_account_does_not_exist(crm: Crm) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    contact, foreign = await crm.contact(account), await crm.user(theirs)
-    refused = await crm.perform(ACTION, (account, contact, _set("owner_id", str(foreign))))
-    unknown = await crm.perform(ACTION, (account, contact, _set("owner_id", str(uuid4()))))
+async def test_an_owner_of_another_account_does_not_exist(backstage: Backstage) -> None:
+    account, theirs = await backstage.account(), await backstage.account()
+    contact, foreign = await backstage.contact(account), await backstage.user(theirs)
+    refused = await backstage.perform(ACTION, (account, contact, _set("owner_id", str(foreign))))
+    unknown = await backstage.perform(ACTION, (account, contact, _set("owner_id", str(uuid4()))))
     assert refused.reason == "owner_not_found"
     assert refused.outcomes == unknown.outcomes
 
 
-async def _clash(crm: Crm, account: Account) -> tuple[UUID, UUID]:
-    holder = await crm.contact(account, email="ada@example.com")
-    return holder, await crm.contact(account, email="bob@example.com")
+async def _clash(backstage: Backstage, account: Account) -> tuple[UUID, UUID]:
+    holder = await backstage.contact(account, email="ada@example.com")
+    return holder, await backstage.contact(account, email="bob@example.com")
 
 
-async def test_an_email_that_another_contact_has_fails_and_names_that_contact(crm: Crm) -> None:
-    account, theirs = await crm.account(), await crm.account()
-    holder, contact = await _clash(crm, account)
-    stranger = await crm.contact(theirs)
+async def test_an_email_that_another_contact_has_fails_and_names_that_contact(
+    backstage: Backstage,
+) -> None:
+    account, theirs = await backstage.account(), await backstage.account()
+    holder, contact = await _clash(backstage, account)
+    stranger = await backstage.contact(theirs)
 
-    done = await crm.perform(
+    done = await backstage.perform(
         ACTION,
         (account, contact, _set("email", "ADA@example.com")),
         (theirs, stranger, _set("email", "ada@example.com")),
@@ -250,41 +249,45 @@ async def test_an_email_that_another_contact_has_fails_and_names_that_contact(cr
     assert done.reasons == ["email_taken", None]
     assert str(holder) in done.outcomes[0].failure.message  # type: ignore[union-attr]
     assert "example.com" not in done.outcomes[0].failure.message  # type: ignore[union-attr]
-    assert (await crm.row("contacts", contact))["email"] == "bob@example.com"
+    assert (await backstage.row("contacts", contact))["email"] == "bob@example.com"
 
 
-async def test_of_two_contacts_in_a_batch_that_take_one_email_the_first_gets_it(crm: Crm) -> None:
-    account = await crm.account()
-    one, two = await crm.contact(account), await crm.contact(account)
-    marked = await crm.contact(account, is_duplicate=True)
+async def test_of_two_contacts_in_a_batch_that_take_one_email_the_first_gets_it(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    one, two = await backstage.contact(account), await backstage.contact(account)
+    marked = await backstage.contact(account, is_duplicate=True)
     config = _set("email", "ada@example.com")
-    done = await crm.perform(ACTION, *((account, c, config) for c in (marked, one, two)))
+    done = await backstage.perform(ACTION, *((account, c, config) for c in (marked, one, two)))
     assert done.reasons == [None, None, "email_taken"]
 
 
-async def test_an_email_changed_only_in_its_letters_case_is_no_conflict(crm: Crm) -> None:
-    account = await crm.account()
-    _, contact = await _clash(crm, account)
-    done = await crm.perform(ACTION, (account, contact, _set("email", "Bob@example.com")))
+async def test_an_email_changed_only_in_its_letters_case_is_no_conflict(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    _, contact = await _clash(backstage, account)
+    done = await backstage.perform(ACTION, (account, contact, _set("email", "Bob@example.com")))
     assert done.result["changed_fields"] == ["email"]
 
 
 async def test_of_two_workers_that_take_one_email_the_loser_sees_it_when_performed_again(
-    crm: Crm,
+    backstage: Backstage,
 ) -> None:
-    account = await crm.account()
-    one, two = await crm.contact(account), await crm.contact(account)
+    account = await backstage.account()
+    one, two = await backstage.contact(account), await backstage.contact(account)
     config = _set("email", "ada@example.com")
 
-    async with crm.performing(ACTION, (account, one, config)):
-        rival = asyncio.create_task(crm.perform(ACTION, (account, two, config)))
-        await crm.until_somebody_waits_for_a_lock()
+    async with backstage.performing(ACTION, (account, one, config)):
+        rival = asyncio.create_task(backstage.perform(ACTION, (account, two, config)))
+        await backstage.until_somebody_waits_for_a_lock()
     with pytest.raises(asyncpg.UniqueViolationError):
         await rival
-    again = await crm.perform(ACTION, (account, two, config))
+    again = await backstage.perform(ACTION, (account, two, config))
 
     assert again.reason == "email_taken"
-    assert (await crm.row("contacts", two))["email"] is None
+    assert (await backstage.row("contacts", two))["email"] is None
 
 
 async def test_the_engine_fails_only_the_step_that_lost_the_race_for_an_email(
@@ -303,7 +306,7 @@ async def test_the_engine_fails_only_the_step_that_lost_the_race_for_an_email(
             world.account_id,
         )
         engine = asyncio.create_task(world.settle())
-        await Crm(world.pool).until_somebody_waits_for_a_lock()
+        await Backstage(world.pool).until_somebody_waits_for_a_lock()
     await engine
 
     ends = [(await world.steps(run))[0]["error_code"] for run in runs if run]
@@ -312,26 +315,30 @@ async def test_the_engine_fails_only_the_step_that_lost_the_race_for_an_email(
     assert {tuple(row) for row in changes} == {(c, "email") for c in contacts if c != contacts[3]}
 
 
-async def test_a_batch_of_several_accounts_makes_a_constant_number_of_statements(crm: Crm) -> None:
+async def test_a_batch_of_several_accounts_makes_a_constant_number_of_statements(
+    backstage: Backstage,
+) -> None:
     steps = []
     for n in range(12):
-        account = await crm.account()
-        await crm.custom_field(account, "n", "number")
+        account = await backstage.account()
+        await backstage.custom_field(account, "n", "number")
         updates = [
             {"field": "custom_fields.n", "value": n, "mode": "increment"},
             {"field": "email", "value": f"{n}@example.com"},
-            {"field": "owner_id", "value": str(await crm.user(account))},
+            {"field": "owner_id", "value": str(await backstage.user(account))},
         ]
-        steps.append((account, await crm.contact(account), {"field_updates": updates}))
-    done = await crm.perform(ACTION, *steps)
+        steps.append((account, await backstage.contact(account), {"field_updates": updates}))
+    done = await backstage.perform(ACTION, *steps)
     assert all(result["updated"] for result in done.results[1:])
     assert done.statements == 4
 
 
-async def test_standard_fields_cost_one_write_and_no_look(crm: Crm) -> None:
-    account = await crm.account()
-    steps = [(account, await crm.contact(account), _set("first_name", f"n{n}")) for n in range(5)]
-    assert (await crm.perform(ACTION, *steps)).statements == 1
+async def test_standard_fields_cost_one_write_and_no_look(backstage: Backstage) -> None:
+    account = await backstage.account()
+    steps = [
+        (account, await backstage.contact(account), _set("first_name", f"n{n}")) for n in range(5)
+    ]
+    assert (await backstage.perform(ACTION, *steps)).statements == 1
 
 
 @pytest.mark.parametrize(

@@ -4,31 +4,23 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import orjson
 import pytest
 from pydantic import ValidationError
 
-from actors import wait_for_event, wait_time
+from actors import wait_for_event
 from actors.wait_for_event import WaitForEvent
 from runtime.definitions import CompiledVersion
 from runtime.outcomes import Done, Wait
-from runtime.registry import Registry
 from runtime.stage import Item
 from tests.backstage import Backstage, at
-
-
-@pytest.fixture
-def backstage(pool: asyncpg.Pool) -> Backstage:
-    actions = {"wait_for_event": wait_for_event.ACTION, "wait_time": wait_time.ACTION}
-    return Backstage(pool, Registry(actions))
 
 
 async def wait_of(
     backstage: Backstage, version: CompiledVersion, *, fused: bool = False
 ) -> tuple[Item, Wait, datetime]:
     """Enrol a contact and let it wait; gives the item, its wait and the batch's instant."""
-    account = version.account.id
+    account = version.account
     contacts = await backstage.contacts(account)
     enrolled = await backstage.enrol(version, contacts)
     async with backstage.stage() as stage:

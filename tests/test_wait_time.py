@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,20 +10,14 @@ from pydantic import ValidationError
 from actors import wait_time
 from actors.wait_time import WaitTime
 from runtime.outcomes import Done, Sleep
-from runtime.registry import Registry
 from tests.backstage import Backstage
 
 SECONDS = {"minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 
 
-@pytest.fixture
-def backstage(pool: asyncpg.Pool) -> Backstage:
-    return Backstage(pool, Registry({"wait_time": wait_time.ACTION}))
-
-
 async def test_wait_time_action(backstage: Backstage) -> None:
     """The execution is paused, its resumption scheduled, and what it needs is kept."""
-    account = await backstage.account("America/New_York")
+    account = await backstage.account(time_zone="America/New_York")
     version = await backstage.workflow(account, ("wait_time", {"duration": 3, "unit": "days"}))
     async with backstage.stage() as stage:
         items = await backstage.items(stage, version, await backstage.contacts(account, 2))

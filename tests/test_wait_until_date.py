@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from actors import wait_until_date
 from actors.wait_until_date import WaitUntilDate
-from runtime.definitions import CompiledVersion
 from runtime.outcomes import Done, Failed, Outcome, Skipped, Sleep
 from runtime.stage import Account, Stage
 from tests.backstage import at, timing_item
@@ -26,8 +25,7 @@ async def outcome_of(
 ) -> Outcome:
     """What the performance says for one contact of an account in New York."""
     account = Account(uuid4(), "Acme", "America/New_York", "USD", "US", is_test=True)
-    version = CompiledVersion(uuid4(), account, uuid4(), "W", {}, {})
-    item = timing_item(wait_until_date.ACTION, config, contact, version=version)
+    item = timing_item(wait_until_date.ACTION, config, contact, account=account)
     stage = Stage(None, now, None, None)  # type: ignore[arg-type]  # it touches no database
     (outcome,) = await wait_until_date.perform(stage, [item])
     return outcome
@@ -180,9 +178,8 @@ async def test_a_missing_or_unreadable_date_fails_the_step_or_as_configured(
 
 async def test_resume_says_until_when_it_waited() -> None:
     account = Account(uuid4(), "Acme", "UTC", "USD", "US", is_test=True)
-    version = CompiledVersion(uuid4(), account, uuid4(), "W", {}, {})
     config = {"date_type": "specific", "date_value": "2026-02-01"}
-    item = timing_item(wait_until_date.ACTION, config, version=version)
+    item = timing_item(wait_until_date.ACTION, config, account=account)
     item.data = {"until": "2026-02-01T00:00:00+00:00"}
     stage = Stage(None, NOW, None, None)  # type: ignore[arg-type]
     assert await wait_until_date.resume(stage, [item]) == [
