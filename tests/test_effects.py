@@ -805,3 +805,17 @@ async def test_a_ticket_that_rings_while_effects_are_being_claimed_is_not_lost(
     await pool.answer()
     await pool.drain()
     assert sorted(side.names) == ["first", "second"]
+
+
+async def test_effects_of_a_small_batch_are_rung_for_at_once(
+    world_with: WorldWith, side: Counterpart
+) -> None:
+    """Their pool may have been asked before the batch wrote them."""
+    world = await world_with(side.registry())
+    workflow = await world.workflow(call())
+    await world.enrol(workflow, await world.contact())
+    await world.worker._steps["webhook"].answer()
+    queued = await world.pool.fetch(
+        "SELECT queue_name FROM procrastinate_jobs WHERE status = 'todo'"
+    )
+    assert [row["queue_name"] for row in queued] == ["webhook"]
