@@ -36,7 +36,11 @@ async def show(console: Console, pool: asyncpg.Pool, seconds: float) -> None:
             f"{row['p99_ms']:.1f}",
         )
     console.print(table)
-    console.print("Times are those of an action's batch: up to 500 contacts are done in one go.")
+    console.print(
+        "Times are those of an action's batch: up to 500 contacts are done in one go.\n"
+        "Skipped: the campaign's wait of 30 days, which remove_from_campaign cut short.",
+        markup=False,
+    )
     console.print(
         f"{steps:,} actions in {seconds:.1f} s: {steps / seconds:,.0f} actions per second"
     )
@@ -44,7 +48,7 @@ async def show(console: Console, pool: asyncpg.Pool, seconds: float) -> None:
         "\nThree queries to try while `run.py demo --keep` runs, by the command it prints:"
     )
     for query in TO_TRY:
-        console.print(f"  {query}", markup=False)
+        console.print(f"  {query}", markup=False, soft_wrap=True)
 
 
 async def check(pool: asyncpg.Pool, account: Account) -> list[str]:

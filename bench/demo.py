@@ -173,6 +173,7 @@ async def _stay(server: Server, token: str, dsn: str) -> None:
     console.print("\nStill running; Ctrl-C ends it and drops the database.", style="bold")
     console.print(f"  API       {server.address}/api/v1/executions", markup=False)
     console.print(f"  token     {token}", markup=False)
-    console.print(f"  psql      DATABASE_URL='{dsn}' python3 {RUN} db psql", markup=False)
+    command = f"DATABASE_URL='{dsn}' python3 {RUN} db psql"
+    console.print(f"  psql      {command}", markup=False, soft_wrap=True)
     with suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
