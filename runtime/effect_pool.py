@@ -64,11 +64,6 @@ class EffectPool:
         self._lost_track = False
         self._is_stopping = False
 
-    @property
-    def in_flight(self) -> int:
-        """How many effects are on the wire or just before it."""
-        return len(self._in_flight)
-
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Open what the effect types share; on leaving, wait for what is in flight."""

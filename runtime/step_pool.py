@@ -21,11 +21,6 @@ class StepPool:
         self._rung_again = False
         self._is_stopping = False
 
-    @property
-    def busy(self) -> bool:
-        """Whether every actor has a batch in hand."""
-        return self._free == 0
-
     def stop(self) -> None:
         """Begin no further batch."""
         self._is_stopping = True

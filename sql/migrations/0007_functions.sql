@@ -187,3 +187,72 @@ BEGIN
     RETURN CASE WHEN breaker.failures >= limits.breaker_failures THEN 'opened' END;
 END
 $$;
+
+-- Lanes that may run at this instant.
+CREATE VIEW open_lanes AS
+SELECT l.*
+FROM lanes l
+WHERE NOT l.is_paused
+  AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()));
+
+-- The lanes, open or held, in which steps of a family are ready: at most `most`, behind the lane
+-- `behind`, in the order of their ids. A loose index scan: one probe of action_executions_ready
+-- per lane, however many steps stand in it.
+CREATE FUNCTION lanes_with_steps(of_family text, behind bigint, most bigint)
+RETURNS TABLE (lane_id bigint)
+LANGUAGE sql STABLE ROWS 16
+AS $$
+    WITH RECURSIVE busy AS (
+        (
+            SELECT s.lane_id, 1 AS visited
+            FROM workflow_action_executions s
+            WHERE s.family = of_family AND s.status = 'pending' AND s.hold IS NULL
+              AND s.lane_id > behind
+            ORDER BY s.lane_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.lane_id, b.visited + 1
+        FROM busy b
+        CROSS JOIN LATERAL (
+            SELECT s.lane_id
+            FROM workflow_action_executions s
+            WHERE s.family = of_family AND s.status = 'pending' AND s.hold IS NULL
+              AND s.lane_id > b.lane_id
+            ORDER BY s.lane_id
+            LIMIT 1
+        ) following
+        WHERE b.visited < most
+    )
+    SELECT b.lane_id FROM busy b
+$$;
+
+-- The same for effects of these kinds (NULL: any).
+CREATE FUNCTION lanes_with_effects(of_family text, behind bigint, most bigint, kinds text[])
+RETURNS TABLE (lane_id bigint)
+LANGUAGE sql STABLE ROWS 16
+AS $$
+    WITH RECURSIVE busy AS (
+        (
+            SELECT f.lane_id, 1 AS visited
+            FROM effects f
+            WHERE f.family = of_family AND f.status = 'pending' AND f.hold IS NULL
+              AND f.lane_id > behind AND (kinds IS NULL OR f.kind = ANY (kinds))
+            ORDER BY f.lane_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT following.lane_id, b.visited + 1
+        FROM busy b
+        CROSS JOIN LATERAL (
+            SELECT f.lane_id
+            FROM effects f
+            WHERE f.family = of_family AND f.status = 'pending' AND f.hold IS NULL
+              AND f.lane_id > b.lane_id AND (kinds IS NULL OR f.kind = ANY (kinds))
+            ORDER BY f.lane_id
+            LIMIT 1
+        ) following
+        WHERE b.visited < most
+    )
+    SELECT b.lane_id FROM busy b
+$$;

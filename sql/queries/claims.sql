@@ -3,44 +3,23 @@
 -- older first within a lane. $3: begin behind this lane, so that many lanes take turns; $4: how
 -- many lanes to look at; next_lane: where the next claim begins. Locks the rows until the
 -- transaction ends.
-WITH RECURSIVE busy_lanes AS (
-    -- A loose index scan: one probe of action_executions_ready per lane that has ready steps,
-    -- however many stand in it.
-    (
-        SELECT s.lane_id, 1 AS visited
-        FROM workflow_action_executions s
-        WHERE s.family = $1 AND s.status = 'pending' AND s.hold IS NULL AND s.lane_id > $3
-        ORDER BY s.lane_id
-        LIMIT 1
-    )
-    UNION ALL
-    SELECT following.lane_id, b.visited + 1
-    FROM busy_lanes b
-    CROSS JOIN LATERAL (
-        SELECT s.lane_id
-        FROM workflow_action_executions s
-        WHERE s.family = $1 AND s.status = 'pending' AND s.hold IS NULL AND s.lane_id > b.lane_id
-        ORDER BY s.lane_id
-        LIMIT 1
-    ) following
-    WHERE b.visited < $4
+WITH busy_lanes AS MATERIALIZED (
+    SELECT lane_id FROM lanes_with_steps($1, $3, $4)
 ),
-open_lanes AS MATERIALIZED (
+served_lanes AS MATERIALIZED (
     SELECT l.id
     FROM busy_lanes b
-    JOIN lanes l ON l.id = b.lane_id
-    WHERE NOT l.is_paused
-      AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+    JOIN open_lanes l ON l.id = b.lane_id
     ORDER BY l.id
     LIMIT $2
 )
 SELECT s.*,
     CASE
-        WHEN (SELECT count(*) FROM open_lanes) >= $2 THEN (SELECT max(id) FROM open_lanes)
+        WHEN (SELECT count(*) FROM served_lanes) >= $2 THEN (SELECT max(id) FROM served_lanes)
         WHEN (SELECT count(*) FROM busy_lanes) >= $4 THEN (SELECT max(lane_id) FROM busy_lanes)
         ELSE 0
     END AS next_lane
-FROM open_lanes o
+FROM served_lanes o
 CROSS JOIN LATERAL (
     SELECT r.id, r.lane_id, r.workflow_execution_id, r.action_id, r.contact_id, r.phase, r.status,
         r.execution_data, r.retry_count, r.attempt, r.sequence, r.event_id, r.return_action_id,
@@ -48,33 +27,13 @@ CROSS JOIN LATERAL (
     FROM workflow_action_executions r
     WHERE r.family = $1 AND r.status = 'pending' AND r.hold IS NULL AND r.lane_id = o.id
     ORDER BY r.priority DESC, r.id
-    LIMIT (SELECT ceil($2::numeric / greatest(count(*), 1))::bigint FROM open_lanes)
+    LIMIT (SELECT ceil($2::numeric / greatest(count(*), 1))::bigint FROM served_lanes)
     FOR NO KEY UPDATE SKIP LOCKED
 ) s;
 
 -- name: lanes_seen
 -- How many lanes a claim with the same arguments looked at, and the last of them.
-WITH RECURSIVE busy_lanes AS (
-    (
-        SELECT s.lane_id, 1 AS visited
-        FROM workflow_action_executions s
-        WHERE s.family = $1 AND s.status = 'pending' AND s.hold IS NULL AND s.lane_id > $2
-        ORDER BY s.lane_id
-        LIMIT 1
-    )
-    UNION ALL
-    SELECT following.lane_id, b.visited + 1
-    FROM busy_lanes b
-    CROSS JOIN LATERAL (
-        SELECT s.lane_id
-        FROM workflow_action_executions s
-        WHERE s.family = $1 AND s.status = 'pending' AND s.hold IS NULL AND s.lane_id > b.lane_id
-        ORDER BY s.lane_id
-        LIMIT 1
-    ) following
-    WHERE b.visited < $3
-)
-SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane FROM busy_lanes;
+SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane FROM lanes_with_steps($1, $2, $3);
 
 -- name: claim_these_steps
 -- Claim ready steps by id, for a batch that is done again in smaller parts.

@@ -2,99 +2,55 @@
 -- Lock up to $2 ready effects of family $1, a fair share from each open lane, like claim_steps,
 -- but never more than $2: shares are rounded down, what is left is claimed by the next round.
 -- Only kinds in $5 (NULL: any): those of a newer version are left to the workers that know them.
-WITH RECURSIVE busy_lanes AS (
-    (
-        SELECT f.lane_id, 1 AS visited
-        FROM effects f
-        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $3
-          AND ($5::text[] IS NULL OR f.kind = ANY ($5))
-        ORDER BY f.lane_id
-        LIMIT 1
-    )
-    UNION ALL
-    SELECT following.lane_id, b.visited + 1
-    FROM busy_lanes b
-    CROSS JOIN LATERAL (
-        SELECT f.lane_id
-        FROM effects f
-        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
-          AND ($5::text[] IS NULL OR f.kind = ANY ($5))
-        ORDER BY f.lane_id
-        LIMIT 1
-    ) following
-    WHERE b.visited < $4
+WITH busy_lanes AS MATERIALIZED (
+    SELECT lane_id FROM lanes_with_effects($1, $3, $4, $5)
 ),
-open_lanes AS MATERIALIZED (
+served_lanes AS MATERIALIZED (
     SELECT l.id
     FROM busy_lanes b
-    JOIN lanes l ON l.id = b.lane_id
-    WHERE NOT l.is_paused
-      AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+    JOIN open_lanes l ON l.id = b.lane_id
     ORDER BY l.id
     LIMIT $2
 )
 SELECT r.id, r.lane_id, r.integration_id,
     CASE
-        WHEN (SELECT count(*) FROM open_lanes) >= $2 THEN (SELECT max(id) FROM open_lanes)
+        WHEN (SELECT count(*) FROM served_lanes) >= $2 THEN (SELECT max(id) FROM served_lanes)
         WHEN (SELECT count(*) FROM busy_lanes) >= $4 THEN (SELECT max(lane_id) FROM busy_lanes)
         ELSE 0
     END AS next_lane
-FROM open_lanes o
+FROM served_lanes o
 CROSS JOIN LATERAL (
     SELECT f.id, f.lane_id, f.integration_id
     FROM effects f
     WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id = o.id
       AND ($5::text[] IS NULL OR f.kind = ANY ($5))
     ORDER BY f.priority DESC, f.id
-    -- open_lanes has at most $2 rows, so that this is at least 1.
-    LIMIT (SELECT $2 / greatest(count(*), 1) FROM open_lanes)
+    -- served_lanes has at most $2 rows, so that this is at least 1.
+    LIMIT (SELECT $2 / greatest(count(*), 1) FROM served_lanes)
     FOR NO KEY UPDATE SKIP LOCKED
 ) r;
 
 -- name: effect_lanes_seen
 -- How many lanes such a claim looked at, and the last of them.
-WITH RECURSIVE busy_lanes AS (
-    (
-        SELECT f.lane_id, 1 AS visited
-        FROM effects f
-        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > $2
-          AND ($4::text[] IS NULL OR f.kind = ANY ($4))
-        ORDER BY f.lane_id
-        LIMIT 1
-    )
-    UNION ALL
-    SELECT following.lane_id, b.visited + 1
-    FROM busy_lanes b
-    CROSS JOIN LATERAL (
-        SELECT f.lane_id
-        FROM effects f
-        WHERE f.family = $1 AND f.status = 'pending' AND f.hold IS NULL AND f.lane_id > b.lane_id
-          AND ($4::text[] IS NULL OR f.kind = ANY ($4))
-        ORDER BY f.lane_id
-        LIMIT 1
-    ) following
-    WHERE b.visited < $3
-)
-SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane FROM busy_lanes;
+SELECT count(*) AS visited, coalesce(max(lane_id), 0) AS last_lane
+FROM lanes_with_effects($1, $2, $3, $4);
 
 -- name: has_isolated_effect
 -- Whether an effect that a dead worker had in hand is ready, of kinds in $2 (NULL: any).
 SELECT EXISTS (
     SELECT FROM effects f
-    JOIN lanes l ON l.id = f.lane_id
+    JOIN open_lanes l ON l.id = f.lane_id
     WHERE f.family = $1 AND f.status = 'pending' AND f.hold = 'isolated'
       AND ($2::text[] IS NULL OR f.kind = ANY ($2))
-      AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 );
 
 -- name: lock_isolated_effect
 -- Lock one effect that a dead worker had in hand; it is claimed alone.
 SELECT f.id, f.lane_id, f.integration_id
 FROM effects f
-JOIN lanes l ON l.id = f.lane_id
+JOIN open_lanes l ON l.id = f.lane_id
 WHERE f.family = $1 AND f.status = 'pending' AND f.hold = 'isolated'
   AND ($2::text[] IS NULL OR f.kind = ANY ($2))
-  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 ORDER BY f.id
 LIMIT 1
 FOR NO KEY UPDATE OF f SKIP LOCKED;

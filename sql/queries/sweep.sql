@@ -160,20 +160,17 @@ effect_lanes AS (
 )
 SELECT l.family
 FROM (SELECT lane_id FROM step_lanes UNION SELECT lane_id FROM effect_lanes) busy
-JOIN lanes l ON l.id = busy.lane_id
-WHERE NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
+JOIN open_lanes l ON l.id = busy.lane_id
 UNION
 SELECT s.family
 FROM workflow_action_executions s
-JOIN lanes l ON l.id = s.lane_id
+JOIN open_lanes l ON l.id = s.lane_id
 WHERE s.status = 'pending' AND s.hold = 'isolated'
-  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()))
 UNION
 SELECT f.family
 FROM effects f
-JOIN lanes l ON l.id = f.lane_id
-WHERE f.status = 'pending' AND f.hold = 'isolated'
-  AND NOT l.is_paused AND (l.held_until IS NULL OR l.held_until <= (SELECT current_instant()));
+JOIN open_lanes l ON l.id = f.lane_id
+WHERE f.status = 'pending' AND f.hold = 'isolated';
 
 -- name: has_undispatched_events
 -- Whether any domain event is still to be handed on.
