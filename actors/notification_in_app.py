@@ -15,6 +15,7 @@ import asyncpg
 
 from runtime.effect import Effect, Result, Sent
 from runtime.failures import Failure, Kind
+from runtime.house import House
 from runtime.outcomes import EffectRequest
 from runtime.registry import EffectType
 from sql import load
@@ -53,9 +54,9 @@ def request(
 
 
 @asynccontextmanager
-async def tools(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Pool]:
+async def tools(house: House) -> AsyncIterator[asyncpg.Pool]:
     """Share the process's connections: one is taken for each send, and no longer."""
-    yield pool
+    yield house.pool
 
 
 async def send(effect: Effect, pool: asyncpg.Pool) -> Result:

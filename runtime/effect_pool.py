@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from runtime.bell import Bell
@@ -27,6 +26,7 @@ from runtime.effect_claims import EffectClaims
 from runtime.effect_recorder import EffectRecorder
 from runtime.effect_recording import Ended
 from runtime.failures import Failure, Kind
+from runtime.house import House
 from runtime.registry import EffectType
 from sql import load
 
@@ -43,7 +43,7 @@ class EffectPool:
         self,
         family: str,
         types: Mapping[str, EffectType],
-        pool: asyncpg.Pool,
+        house: House,
         bell: Bell,
         *,
         worker_id: UUID,
@@ -51,11 +51,12 @@ class EffectPool:
     ) -> None:
         self.family = family
         self._types = {kind: t for kind, t in types.items() if t.family == family}
-        self._pool = pool
+        self._house = house
+        self._pool = house.pool
         self._bell = bell
         self._worker_id = worker_id
-        self._claims = EffectClaims(pool, worker_id, list(self._types))
-        self._recorder = EffectRecorder(family, pool, bell, worker_id)
+        self._claims = EffectClaims(house.pool, worker_id, list(self._types))
+        self._recorder = EffectRecorder(family, house.pool, bell, worker_id)
         self._slots = slots
         self._in_flight: set[asyncio.Task[None]] = set()
         self._tools: dict[str, Any] = {}
@@ -70,7 +71,7 @@ class EffectPool:
         async with AsyncExitStack() as stack:
             for kind, type_ in self._types.items():
                 if type_.open is not None:
-                    self._tools[kind] = await stack.enter_async_context(type_.open(self._pool))
+                    self._tools[kind] = await stack.enter_async_context(type_.open(self._house))
             yield
             await self.drain()
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from runtime.effect import Effect, Result
+    from runtime.house import House
     from runtime.outcomes import Outcome
     from runtime.stage import Item, Stage
     from runtime.timers import Timer
@@ -64,16 +65,17 @@ class EffectType:
     """One kind of thing that leaves the house.
 
     `send` does it, once, within `timeout_seconds`, and returns a Result; an exception counts
-    as a failure of kind internal. `open` gives what all sends of one pool share (a session, a
-    connection); it is entered once per pool. `on_unknown` says what follows when a worker died
-    after dispatch: `repeat` under the same idempotency key, or `fail` with outcome_unknown.
+    as a failure of kind internal. `open` is given the process's House and gives what all sends of
+    one pool share (a session, a connection); it is entered once per pool. `on_unknown` says what
+    follows when a worker died after dispatch: `repeat` under the same idempotency key, or `fail`
+    with outcome_unknown.
     """
 
     kind: str
     family: str
     send: Send
     on_unknown: Literal["repeat", "fail"]
-    open: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    open: Callable[[House], AbstractAsyncContextManager[Any]] | None = None
     timeout_seconds: float = 30.0
 
 

@@ -8,12 +8,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.configuration import did_you_mean
 from runtime.registry import FAMILIES
+from runtime.secret_keys import parse_keys
 
 LONGEST_RETENTION_DAYS: Final = 36_500
 """A hundred years: what is reckoned from it stays far from the ends of Python's calendar."""
@@ -90,6 +98,11 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", min_length=1, description="address the API listens on")
     api_port: int = Field(8100, ge=0, le=65535, description="0 takes any free port")
+    secret_keys: SecretStr | None = Field(
+        None,
+        description="name:key,… seal secrets at rest (32 bytes in base64; the first seals, all "
+        "open); unset: a key file beside the embedded server",
+    )
 
     # What is logged
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
@@ -147,6 +160,13 @@ class Settings(BaseSettings):
     retention_events_days: _Retention = Field(90, description="domain events")
     retention_executions_days: _Retention = Field(365, description="finished executions")
 
+    @field_validator("secret_keys")
+    @classmethod
+    def _keys_can_be_read(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            parse_keys(keys.get_secret_value())
+        return keys
+
     @model_validator(mode="after")
     def _a_lease_outlives_a_late_heartbeat(self) -> Self:
         # A worker that is only a little late would be taken for dead and lose what it has in hand.
@@ -174,8 +194,8 @@ def variable_of(field: str) -> str:
 def load_settings() -> Settings:
     """Read the environment; a SettingsError lists every wrong variable, its value and the reason.
 
-    A CALLBOARD_* variable that sets nothing is wrong too: it is a misspelt one. The value of
-    DATABASE_URL is not repeated: it may hold a password.
+    A CALLBOARD_* variable that sets nothing is wrong too: it is a misspelt one. The values of
+    DATABASE_URL, which may hold a password, and of secrets are not repeated.
     """
     wrong = _unknown_variables()
     try:
@@ -214,5 +234,6 @@ def _sentence(fault: ErrorDetails) -> str:
     name, *keys = map(str, fault["loc"])
     variable = name if name.isupper() else variable_of(name)
     place = variable + "".join(f"[{key!r}]" for key in keys)
-    value = "" if variable == "DATABASE_URL" else f" = {str(fault['input'])[:80]!r}"
+    is_secret = variable in {"DATABASE_URL", variable_of("secret_keys")}
+    value = "" if is_secret else f" = {str(fault['input'])[:80]!r}"
     return f"{place}{value}: {reason}"

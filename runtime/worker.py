@@ -24,10 +24,12 @@ from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
 from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
 from runtime.events import hand_on
+from runtime.house import House
 from runtime.housekeeping import keep_house
 from runtime.ids import new_id
 from runtime.log import configure
 from runtime.registry import Registry
+from runtime.secrets import vault_of
 from runtime.settings import Settings
 from runtime.step_pool import StepPool
 from runtime.supervisor import Supervisor
@@ -72,12 +74,13 @@ class Worker:
             family: StepPool(family, self._batches, self.bell, settings.actors_of(family))
             for family in self.families
         }
+        house = House(pool, settings, vault_of(settings))
         sending = {effect.family for effect in registry.effects.values()}
         self._effects = {
             family: EffectPool(
                 family,
                 registry.effects,
-                pool,
+                house,
                 self.bell,
                 worker_id=self.id,
                 slots=settings.slots_of(family),

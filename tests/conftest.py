@@ -1,6 +1,7 @@
 """Fixtures: a real PostgreSQL for the session, a migrated database of its own for every test."""
 
 import asyncio
+import base64
 import fcntl
 import os
 import shutil
@@ -16,15 +17,20 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import structlog
+from pydantic import SecretStr
 
 import actors
 from runtime import embedded_postgres
 from runtime.database import create_pool, use_json
+from runtime.house import House
 from runtime.registry import Registry
+from runtime.secrets import vault_of
 from runtime.settings import Settings
 from sql.migrate import migrate
 from tests.backstage import Backstage
 from tests.world import World
+
+SECRET_KEYS = f"test:{base64.b64encode(bytes(range(32))).decode()}"
 
 
 def pytest_configure() -> None:
@@ -130,7 +136,7 @@ async def _database(server_dsn: str, template: str) -> AsyncIterator[str]:
 @pytest.fixture
 def settings(dsn: str, tmp_path: Path) -> Settings:
     """Settings for this test's database, whatever the environment says."""
-    return Settings(database_url=dsn, data=tmp_path)
+    return Settings(database_url=dsn, data=tmp_path, secret_keys=SecretStr(SECRET_KEYS))
 
 
 @pytest.fixture
@@ -140,6 +146,12 @@ async def pool(dsn: str, settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     yield pool
     # Not `close`, which waits for connections that a failed test still holds.
     pool.terminate()
+
+
+@pytest.fixture
+def house(pool: asyncpg.Pool, settings: Settings) -> House:
+    """What the parts of one process share, in this test's own database."""
+    return House(pool, settings, vault_of(settings))
 
 
 @pytest.fixture

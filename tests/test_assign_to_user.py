@@ -16,6 +16,7 @@ from actors.assign_to_user import AssignToUser
 from actors.assignment_rounds import Round
 from runtime.effect import Effect, Sent
 from runtime.failures import Failure
+from runtime.house import House
 from runtime.outcomes import Done, Failed, Outcome, Skipped
 from tests.backstage import Backstage, performed
 
@@ -339,13 +340,13 @@ def test_a_specific_assignment_without_user_is_incomplete() -> None:
 
 
 async def test_a_notification_is_written_once_however_often_it_is_sent(
-    backstage: Backstage,
+    backstage: Backstage, house: House
 ) -> None:
     account = await backstage.account()
     (user,) = await backstage.users(account, 1)
     effect = _effect(account.id, user)
     assert notification_in_app.EFFECT.open is not None
-    async with notification_in_app.EFFECT.open(backstage.pool) as tools:
+    async with notification_in_app.EFFECT.open(house) as tools:
         first = await notification_in_app.send(effect, tools)
         assert isinstance(first, Sent)
         assert await notification_in_app.send(effect, tools) == first

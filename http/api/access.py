@@ -25,7 +25,28 @@ class Permission(StrEnum):
     EDIT_WORKFLOWS = "edit_workflows"
     EDIT_CONTACTS = "edit_contacts"
     RUN = "run"
+    EDIT_SETTINGS = "edit_settings"
+    MANAGE_USERS = "manage_users"
+    MANAGE_INTEGRATIONS = "manage_integrations"
+    ERASE_CONTACTS = "erase_contacts"
+    READ_AUDIT = "read_audit"
 
+
+PERMITS: Final[dict[Permission, str]] = {
+    Permission.READ: "read definitions, CRM data, executions and one's own user",
+    Permission.EDIT_WORKFLOWS: "make, change, activate, pause and delete workflows, their actions "
+    "and branches, and message templates",
+    Permission.EDIT_CONTACTS: "make, change and delete contacts, their tags, tasks, notes and "
+    "opportunities; import and export them",
+    Permission.RUN: "enrol contacts, steer executions, send events, test code",
+    Permission.EDIT_SETTINGS: "change the account, tags, campaigns, pipelines, custom fields, "
+    "courses and currency rates",
+    Permission.MANAGE_USERS: "make and change users, teams and everybody's tokens",
+    Permission.MANAGE_INTEGRATIONS: "make, test, disable and remove integrations",
+    Permission.ERASE_CONTACTS: "export and erase all that is held on a contact",
+    Permission.READ_AUDIT: "read the audit log",
+}
+"""What each permission is for; the README's table is held to it."""
 
 ROLES: Final[dict[str, frozenset[Permission]]] = {
     "viewer": frozenset({Permission.READ}),
@@ -35,6 +56,7 @@ ROLES: Final[dict[str, frozenset[Permission]]] = {
             Permission.EDIT_WORKFLOWS,
             Permission.EDIT_CONTACTS,
             Permission.RUN,
+            Permission.EDIT_SETTINGS,
         }
     ),
     "admin": frozenset(Permission),

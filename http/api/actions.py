@@ -192,10 +192,10 @@ _ALL: Final = "/api/v1/workflows/{workflow_id}/actions"
 _ONE: Final = f"{_ALL}/{{action_id}}"
 
 ROUTES: Final = (
-    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS),
+    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS, NewAction),
     Route("GET", _ALL, list_all, Permission.READ),
-    Route("POST", f"{_ALL}/reorder", reorder, Permission.EDIT_WORKFLOWS),
+    Route("POST", f"{_ALL}/reorder", reorder, Permission.EDIT_WORKFLOWS, NewOrder),
     Route("GET", _ONE, read, Permission.READ),
-    Route("PUT", _ONE, change, Permission.EDIT_WORKFLOWS),
+    Route("PUT", _ONE, change, Permission.EDIT_WORKFLOWS, ChangedAction),
     Route("DELETE", _ONE, delete, Permission.EDIT_WORKFLOWS),
 )

@@ -47,6 +47,6 @@ async def list_all(call: Call) -> web.Response:
 _ALL: Final = "/api/v1/workflows/{workflow_id}/branches"
 
 ROUTES: Final = (
-    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS),
+    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS, NewBranch),
     Route("GET", _ALL, list_all, Permission.READ),
 )

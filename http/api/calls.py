@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,11 +14,12 @@ from aiohttp import web
 
 from api.access import Caller, Permission, identify, require
 from api.answers import encode
-from api.bodies import LARGEST_BODY, BodyModel, read_body
-from api.parameters import ParametersModel, read_parameters
+from api.bodies import LARGEST_BODY, Body, BodyModel, read_body
+from api.parameters import Parameters, ParametersModel, read_parameters
 from api.problems import not_found
 from runtime import log
 from runtime.database import Connection
+from runtime.house import House
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.versions import Versions
@@ -46,6 +47,7 @@ class Services:
     ring: Ring
     ring_events: RingEvents
     versions: Versions
+    house: House
 
 
 SERVICES = web.AppKey("services", Services)
@@ -58,6 +60,7 @@ class Call:
     request: web.Request
     caller: Caller
     services: Services
+    route: Route
 
     @property
     def account_id(self) -> UUID:
@@ -77,11 +80,13 @@ class Call:
         return UUID(text)
 
     async def body(self, model: type[BodyModel], largest: int = LARGEST_BODY) -> BodyModel:
-        """Read the body."""
+        """Read the body, as the model that the route declares."""
+        assert model is self.route.body, f"{self.route.path} declares another body"
         return await read_body(self.request, model, largest)
 
     def parameters(self, model: type[ParametersModel]) -> ParametersModel:
-        """Read the query string."""
+        """Read the query string, as the model that the route declares."""
+        assert model is self.route.parameters, f"{self.route.path} declares other parameters"
         return read_parameters(self.request, model)
 
     @asynccontextmanager
@@ -114,18 +119,46 @@ Handler = Callable[[Call], Awaitable[web.Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation: method, path, who answers, and the permission that it asks for."""
+    """One operation of the API: who answers it, who may ask, and its contract.
+
+    The contract is what the OpenAPI document says, and `Call` holds handlers to it: the models of
+    body and query string, and what each status of success shows (a model or any type that
+    pydantic can describe; None: no content); `upload` names the media types of a body that is taken
+    as it is, such as text/csv. `problems` are the statuses of refusal beyond those
+    that follow from the rest (401, 403, 429, 503 everywhere; 404 for a path with ids; 400, 408,
+    413, 415 and 422 for a body; 422 for a query string). The handler's docstring is the
+    operation's description.
+    """
 
     method: str
     path: str
     handler: Handler
     permission: Permission
+    body: type[Body] | None = None
+    parameters: type[Parameters] | None = None
+    answers: Mapping[int, Any] = field(default_factory=lambda: {200: Any})
+    problems: frozenset[int] = frozenset()
+    upload: tuple[str, ...] = ()
 
 
-def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Put routes into an application. There is no way past the caller's identity."""
+@dataclass(frozen=True, slots=True)
+class PublicRoute:
+    """An operation without a bearer token, for providers and for people who got a message.
+
+    The handler itself proves who asks: by the provider's signature or by the signed token in the
+    path. It belongs to no account until then.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def add_routes(app: web.Application, routes: Iterable[Route | PublicRoute]) -> None:
+    """Put routes into an application. Only public ones lead past the caller's identity."""
     for route in routes:
-        app.router.add_route(route.method, route.path, _enter(route))
+        enter = _enter(route) if isinstance(route, Route) else route.handler
+        app.router.add_route(route.method, route.path, enter)
 
 
 def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -133,6 +166,6 @@ def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
         services = request.app[SERVICES]
         caller = await identify(services.pool, request)
         require(caller, route.permission)
-        return await route.handler(Call(request, caller, services))
+        return await route.handler(Call(request, caller, services, route))
 
     return enter

@@ -129,8 +129,8 @@ def _normal(email: str) -> str:
 
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/contacts", create, Permission.EDIT_CONTACTS),
-    Route("GET", "/api/v1/contacts", list_all, Permission.READ),
-    Route("POST", "/api/v1/contacts/bulk", create_many, Permission.EDIT_CONTACTS),
+    Route("POST", "/api/v1/contacts", create, Permission.EDIT_CONTACTS, NewContact),
+    Route("GET", "/api/v1/contacts", list_all, Permission.READ, parameters=ContactPage),
+    Route("POST", "/api/v1/contacts/bulk", create_many, Permission.EDIT_CONTACTS, NewContacts),
     Route("GET", "/api/v1/contacts/{contact_id}", read, Permission.READ),
 )

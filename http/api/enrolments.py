@@ -72,4 +72,6 @@ def _show_one(outcome: Enrolment) -> dict[str, Any]:
     }
 
 
-ROUTES: Final = (Route("POST", "/api/v1/workflows/{workflow_id}/enroll", enrol, Permission.RUN),)
+ROUTES: Final = (
+    Route("POST", "/api/v1/workflows/{workflow_id}/enroll", enrol, Permission.RUN, NewRuns),
+)

@@ -52,4 +52,4 @@ async def create(call: Call) -> web.Response:
     return answer({"id": event_id, "is_new": event_id is not None}, 202 if event_id else 200)
 
 
-ROUTES: Final = (Route("POST", "/api/v1/events", create, Permission.RUN),)
+ROUTES: Final = (Route("POST", "/api/v1/events", create, Permission.RUN, NewEvent),)

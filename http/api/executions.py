@@ -118,9 +118,9 @@ _ALL: Final = "/api/v1/executions"
 _ONE: Final = f"{_ALL}/{{execution_id}}"
 
 ROUTES: Final = (
-    Route("GET", _ALL, list_all, Permission.READ),
+    Route("GET", _ALL, list_all, Permission.READ, parameters=ExecutionPage),
     Route("GET", _ONE, read, Permission.READ),
-    Route("POST", f"{_ONE}/cancel", cancel, Permission.RUN),
+    Route("POST", f"{_ONE}/cancel", cancel, Permission.RUN, Reason),
     Route("POST", f"{_ONE}/pause", pause, Permission.RUN),
     Route("POST", f"{_ONE}/resume", resume, Permission.RUN),
 )

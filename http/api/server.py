@@ -16,18 +16,20 @@ from aiohttp import web
 from actors import registry as all_actions
 from api import actions, branches, contacts, enrolments, events, executions, palette, workflows
 from api.bodies import LARGEST_BODY
-from api.calls import SERVICES, Ring, RingEvents, Services, add_routes
+from api.calls import SERVICES, PublicRoute, Ring, RingEvents, Route, Services, add_routes
 from api.health import add_health
 from api.middleware import identify_request, name_problems
 from runtime import log, worker
 from runtime.bell import Bell
 from runtime.database import create_pool, resolve_dsn
+from runtime.house import House
 from runtime.registry import Registry
+from runtime.secrets import vault_of
 from runtime.settings import Settings
 from runtime.versions import Versions
 from sql.migrate import migrate
 
-ROUTES: Final = (
+ROUTES: Final[tuple[Route, ...]] = (
     *workflows.ROUTES,
     *branches.ROUTES,
     *actions.ROUTES,
@@ -37,6 +39,9 @@ ROUTES: Final = (
     *events.ROUTES,
     *contacts.ROUTES,
 )
+
+PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = ()
+"""What providers call back and what links in messages lead to."""
 
 # How long requests that are under way may take once the server is told to stop.
 DRAIN_SECONDS: Final = 10.0
@@ -59,9 +64,15 @@ def create_app(
         middlewares=[identify_request, name_problems], client_max_size=LARGEST_BODY
     )
     app[SERVICES] = Services(
-        pool, registry, settings, ring, ring_events or _no_bell, Versions(pool, registry)
+        pool,
+        registry,
+        settings,
+        ring,
+        ring_events or _no_bell,
+        Versions(pool, registry),
+        House(pool, settings, vault_of(settings)),
     )
-    add_routes(app, ROUTES)
+    add_routes(app, (*ROUTES, *PUBLIC_ROUTES))
     add_health(app)
     return app
 

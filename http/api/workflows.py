@@ -180,8 +180,8 @@ async def archive(call: Call) -> web.Response:
 _ONE: Final = "/api/v1/workflows/{workflow_id}"
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/workflows", create, Permission.EDIT_WORKFLOWS),
-    Route("GET", "/api/v1/workflows", list_all, Permission.READ),
+    Route("POST", "/api/v1/workflows", create, Permission.EDIT_WORKFLOWS, NewWorkflow),
+    Route("GET", "/api/v1/workflows", list_all, Permission.READ, parameters=WorkflowPage),
     Route("GET", _ONE, read, Permission.READ),
     Route("POST", f"{_ONE}/activate", activate, Permission.EDIT_WORKFLOWS),
     Route("POST", f"{_ONE}/pause", pause, Permission.EDIT_WORKFLOWS),
