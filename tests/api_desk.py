@@ -18,6 +18,7 @@ from api.server import create_app
 from api.tokens import create_for
 from runtime.registry import Registry
 from runtime.settings import Settings
+from tests.contract import Contract
 
 READY = {"tag_name": "vip"}
 """A complete config of add_tag."""
@@ -128,12 +129,15 @@ class Desk:
 async def open_desk(
     pool: asyncpg.Pool, settings: Settings, registry: Registry = all_actions
 ) -> AsyncIterator[Desk]:
-    """Serve the API on a free port inside the block."""
+    """Serve the API on a free port inside the block; all it answers must be declared."""
     rung: list[str] = []
 
     async def ring(families: Iterable[str]) -> None:
         rung.extend(families)
 
     app = create_app(pool, registry, settings, ring)
+    contract = Contract()
+    contract.watch(app)
     async with TestClient(TestServer(app)) as client:
         yield Desk(client, pool, rung)
+    contract.assert_kept()

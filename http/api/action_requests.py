@@ -1,7 +1,8 @@
-"""What clients say of actions: the bodies of the six endpoints."""
+"""What clients say of actions and are shown of them, at the six endpoints."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -9,6 +10,8 @@ from pydantic import Field
 
 from api.bodies import Body
 from api.fields import Key, Object, Position
+from api.shown import Shown
+from runtime.configuration import Fault
 
 
 class CanvasPosition(Body):
@@ -62,3 +65,39 @@ class NewOrder(Body):
 
     action_ids: Annotated[list[UUID], Field(max_length=1000)]
     branch_id: UUID | None = None
+
+
+class ShownPosition(Shown):
+    """Where a front end draws the action."""
+
+    x: float
+    y: float
+
+
+class ConfigurationStatus(Shown):
+    """Whether a config is complete; if not, the paths of what is missing."""
+
+    complete: bool
+    missing: list[str]
+    invalid: list[Fault]
+
+
+class ShownAction(Shown):
+    """An action of a workflow, with its place, its neighbours and what its config still lacks."""
+
+    id: UUID
+    workflow_id: UUID
+    action_type: str
+    action_config: Object
+    position: int
+    previous_action_id: UUID | None
+    next_action_id: UUID | None
+    branch_id: UUID | None
+    is_enabled: bool
+    on_failure: Literal["fail", "continue"]
+    fallback_action_id: UUID | None
+    key: str
+    canvas_position: ShownPosition | None
+    created_at: datetime
+    updated_at: datetime
+    configuration_status: ConfigurationStatus

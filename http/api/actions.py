@@ -10,12 +10,19 @@ from aiohttp import web
 
 from api import action_configs, chains, workflows
 from api.access import Permission
-from api.action_requests import CanvasPosition, ChangedAction, NewAction, NewOrder
+from api.action_requests import (
+    CanvasPosition,
+    ChangedAction,
+    NewAction,
+    NewOrder,
+    ShownAction,
+)
 from api.answers import answer
 from api.calls import Call, Route
 from api.chains import Row
 from api.drafts import Draft, open_draft
 from api.problems import conflict, not_found
+from api.shown import Listing
 from runtime.ids import new_id
 from runtime.registry import Registry
 from sql import load
@@ -192,10 +199,41 @@ _ALL: Final = "/api/v1/workflows/{workflow_id}/actions"
 _ONE: Final = f"{_ALL}/{{action_id}}"
 
 ROUTES: Final = (
-    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS, NewAction),
-    Route("GET", _ALL, list_all, Permission.READ),
-    Route("POST", f"{_ALL}/reorder", reorder, Permission.EDIT_WORKFLOWS, NewOrder),
-    Route("GET", _ONE, read, Permission.READ),
-    Route("PUT", _ONE, change, Permission.EDIT_WORKFLOWS, ChangedAction),
-    Route("DELETE", _ONE, delete, Permission.EDIT_WORKFLOWS),
+    Route(
+        "POST",
+        _ALL,
+        create,
+        Permission.EDIT_WORKFLOWS,
+        NewAction,
+        answers={201: ShownAction},
+        problems=frozenset({409}),
+    ),
+    Route("GET", _ALL, list_all, Permission.READ, answers={200: Listing[ShownAction]}),
+    Route(
+        "POST",
+        f"{_ALL}/reorder",
+        reorder,
+        Permission.EDIT_WORKFLOWS,
+        NewOrder,
+        answers={200: Listing[ShownAction]},
+        problems=frozenset({409}),
+    ),
+    Route("GET", _ONE, read, Permission.READ, answers={200: ShownAction}),
+    Route(
+        "PUT",
+        _ONE,
+        change,
+        Permission.EDIT_WORKFLOWS,
+        ChangedAction,
+        answers={200: ShownAction},
+        problems=frozenset({409}),
+    ),
+    Route(
+        "DELETE",
+        _ONE,
+        delete,
+        Permission.EDIT_WORKFLOWS,
+        answers={204: None},
+        problems=frozenset({409}),
+    ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from aiohttp import web
 
@@ -12,6 +14,7 @@ from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
 from api.fields import Name
+from api.shown import Listing, Shown
 from runtime.ids import new_id
 from sql import load
 
@@ -22,6 +25,15 @@ class NewBranch(Body):
     """A branch to be."""
 
     name: Name
+
+
+class ShownBranch(Shown):
+    """A branch of a workflow."""
+
+    id: UUID
+    workflow_id: UUID
+    name: str
+    created_at: datetime
 
 
 async def create(call: Call) -> web.Response:
@@ -47,6 +59,14 @@ async def list_all(call: Call) -> web.Response:
 _ALL: Final = "/api/v1/workflows/{workflow_id}/branches"
 
 ROUTES: Final = (
-    Route("POST", _ALL, create, Permission.EDIT_WORKFLOWS, NewBranch),
-    Route("GET", _ALL, list_all, Permission.READ),
+    Route(
+        "POST",
+        _ALL,
+        create,
+        Permission.EDIT_WORKFLOWS,
+        NewBranch,
+        answers={201: ShownBranch},
+        problems=frozenset({409}),
+    ),
+    Route("GET", _ALL, list_all, Permission.READ, answers={200: Listing[ShownBranch]}),
 )

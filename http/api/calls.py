@@ -140,6 +140,18 @@ class Route:
     problems: frozenset[int] = frozenset()
     upload: tuple[str, ...] = ()
 
+    @property
+    def refusals(self) -> frozenset[int]:
+        """Every status with which the operation may be refused."""
+        found = {401, 403, 429, 503} | self.problems
+        if "{" in self.path:
+            found.add(404)
+        if self.body or self.upload:
+            found |= {400, 408, 413, 415, 422}
+        if self.parameters:
+            found.add(422)
+        return frozenset(found)
+
 
 @dataclass(frozen=True, slots=True)
 class PublicRoute:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
@@ -17,8 +18,10 @@ from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
 from api.contact_rows import NewContact, Row, columns, queries, rows_of, rules_of
+from api.fields import Object
 from api.parameters import Page, page_of
 from api.problems import conflict, invalid, not_found
+from api.shown import PageOf, Shown
 from runtime import clock
 from runtime.bells import Bells
 from runtime.configuration import Fault
@@ -39,6 +42,44 @@ class ContactPage(Page):
     """Which contacts to list."""
 
     email: Annotated[str, Field(max_length=250)] | None = None
+
+
+class ShownContact(Shown):
+    """A contact."""
+
+    id: UUID
+    first_name: str | None
+    last_name: str | None
+    email: str | None
+    phone: str | None
+    time_zone: str | None
+    owner_id: UUID | None
+    custom_fields: Object
+    created_at: datetime
+    updated_at: datetime
+
+
+class CreatedContact(Shown):
+    """A contact that was made."""
+
+    contact_id: UUID
+    outcome: Literal["created"]
+
+
+class SkippedContact(Shown):
+    """A contact that was not made, with the one that has the address."""
+
+    contact_id: UUID | None
+    outcome: Literal["skipped"]
+    reason: Literal["email_taken"]
+
+
+class ShownContacts(Shown):
+    """What became of each contact, in the order of the request."""
+
+    created: int
+    skipped: int
+    outcomes: list[CreatedContact | SkippedContact]
 
 
 async def create(call: Call) -> web.Response:
@@ -129,8 +170,36 @@ def _normal(email: str) -> str:
 
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/contacts", create, Permission.EDIT_CONTACTS, NewContact),
-    Route("GET", "/api/v1/contacts", list_all, Permission.READ, parameters=ContactPage),
-    Route("POST", "/api/v1/contacts/bulk", create_many, Permission.EDIT_CONTACTS, NewContacts),
-    Route("GET", "/api/v1/contacts/{contact_id}", read, Permission.READ),
+    Route(
+        "POST",
+        "/api/v1/contacts",
+        create,
+        Permission.EDIT_CONTACTS,
+        NewContact,
+        answers={201: ShownContact},
+        problems=frozenset({409}),
+    ),
+    Route(
+        "GET",
+        "/api/v1/contacts",
+        list_all,
+        Permission.READ,
+        parameters=ContactPage,
+        answers={200: PageOf[ShownContact]},
+    ),
+    Route(
+        "POST",
+        "/api/v1/contacts/bulk",
+        create_many,
+        Permission.EDIT_CONTACTS,
+        NewContacts,
+        answers={200: ShownContacts},
+    ),
+    Route(
+        "GET",
+        "/api/v1/contacts/{contact_id}",
+        read,
+        Permission.READ,
+        answers={200: ShownContact},
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
@@ -16,6 +16,7 @@ from api.bodies import Body
 from api.calls import Call, Route
 from api.fields import Object
 from api.problems import conflict
+from api.shown import Shown
 from runtime import clock, executions
 from runtime.executions import Enrolment, Entry
 
@@ -29,6 +30,30 @@ class NewRuns(Body):
     entry_key: Annotated[str, StringConstraints(max_length=200)] = ""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     context: Object = Field(default_factory=dict)
+
+
+class Enrolled(Shown):
+    """A contact whose run has begun."""
+
+    contact_id: UUID
+    outcome: Literal["enrolled"]
+    execution_id: UUID
+
+
+class NotEnrolled(Shown):
+    """A contact who got no run, and why."""
+
+    contact_id: UUID
+    outcome: Literal["skipped"]
+    reason: str
+
+
+class ShownEnrolments(Shown):
+    """What became of each contact, in the order of the request."""
+
+    enrolled: int
+    skipped: int
+    outcomes: list[Enrolled | NotEnrolled]
 
 
 async def enrol(call: Call) -> web.Response:
@@ -73,5 +98,13 @@ def _show_one(outcome: Enrolment) -> dict[str, Any]:
 
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/workflows/{workflow_id}/enroll", enrol, Permission.RUN, NewRuns),
+    Route(
+        "POST",
+        "/api/v1/workflows/{workflow_id}/enroll",
+        enrol,
+        Permission.RUN,
+        NewRuns,
+        answers={200: ShownEnrolments},
+        problems=frozenset({409}),
+    ),
 )

@@ -14,6 +14,7 @@ from api.bodies import Body
 from api.calls import Call, Route
 from api.fields import EventType, Object
 from api.problems import invalid
+from api.shown import Shown
 from runtime.configuration import Fault
 from runtime.events import IncomingEvent, take_in
 from sql import load
@@ -30,6 +31,13 @@ class NewEvent(Body):
     related_action_id: UUID | None = None
     execution_id: UUID | None = None
     dedupe_key: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+
+
+class ShownEvent(Shown):
+    """What became of an event; without an id it had been taken in before."""
+
+    id: int | None
+    is_new: bool
 
 
 async def create(call: Call) -> web.Response:
@@ -52,4 +60,13 @@ async def create(call: Call) -> web.Response:
     return answer({"id": event_id, "is_new": event_id is not None}, 202 if event_id else 200)
 
 
-ROUTES: Final = (Route("POST", "/api/v1/events", create, Permission.RUN, NewEvent),)
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/api/v1/events",
+        create,
+        Permission.RUN,
+        NewEvent,
+        answers={202: ShownEvent, 200: ShownEvent},
+    ),
+)

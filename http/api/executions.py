@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -14,9 +15,11 @@ from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
+from api.fields import Object
 from api.parameters import Page, page_of
 from api.problems import conflict, not_found
-from runtime import clock
+from api.shown import PageOf, Shown
+from runtime import clock, states
 from runtime import executions as runs
 from runtime.database import Connection
 from sql import load
@@ -24,18 +27,80 @@ from sql import load
 queries = load("api_executions")
 
 
+Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+
+
 class ExecutionPage(Page):
     """Which executions to list."""
 
     workflow_id: UUID | None = None
     contact_id: UUID | None = None
-    status: Literal["running", "paused", "completed", "failed", "cancelled"] | None = None
+    status: Status | None = None
 
 
 class Reason(Body):
     """Why an execution is cancelled."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "cancelled_by_user"
+
+
+class ShownExecution(Shown):
+    """One contact's run through one version of a workflow."""
+
+    id: UUID
+    workflow_id: UUID
+    version_id: UUID
+    contact_id: UUID
+    status: Status
+    entry_key: str
+    priority: int
+    end_reason: str | None
+    started_at: datetime
+    completed_at: datetime | None
+
+
+class ShownAttempt(Shown):
+    """One try of a step."""
+
+    attempt: int
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str
+    error_kind: str | None
+    error_code: str | None
+    error_message: str | None
+    duration_seconds: float | None
+
+
+class ShownStep(Shown):
+    """One action of the run."""
+
+    id: UUID
+    action_id: UUID
+    action_type: str | None
+    key: str | None
+    status: states.Status
+    phase: str
+    hold: str | None
+    sequence: int
+    started_at: datetime | None
+    completed_at: datetime | None
+    scheduled_at: datetime | None
+    waiting_for: str | None
+    retry_count: int
+    skip_reason: str | None
+    error_code: str | None
+    error_message: str | None
+    result_data: Object
+    attempts: list[ShownAttempt]
+
+
+class WholeExecution(ShownExecution):
+    """A run with its steps and their attempts."""
+
+    version: int
+    context: Object
+    steps: list[ShownStep]
 
 
 async def list_all(call: Call) -> web.Response:
@@ -118,9 +183,25 @@ _ALL: Final = "/api/v1/executions"
 _ONE: Final = f"{_ALL}/{{execution_id}}"
 
 ROUTES: Final = (
-    Route("GET", _ALL, list_all, Permission.READ, parameters=ExecutionPage),
-    Route("GET", _ONE, read, Permission.READ),
-    Route("POST", f"{_ONE}/cancel", cancel, Permission.RUN, Reason),
-    Route("POST", f"{_ONE}/pause", pause, Permission.RUN),
-    Route("POST", f"{_ONE}/resume", resume, Permission.RUN),
+    Route(
+        "GET",
+        _ALL,
+        list_all,
+        Permission.READ,
+        parameters=ExecutionPage,
+        answers={200: PageOf[ShownExecution]},
+    ),
+    Route("GET", _ONE, read, Permission.READ, answers={200: WholeExecution}),
+    *(
+        Route(
+            "POST",
+            f"{_ONE}/{handler.__name__}",
+            handler,
+            Permission.RUN,
+            body,
+            answers={200: WholeExecution},
+            problems=frozenset({409}),
+        )
+        for handler, body in ((cancel, Reason), (pause, None), (resume, None))
+    ),
 )

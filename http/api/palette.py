@@ -10,7 +10,20 @@ from api import action_configs
 from api.access import Permission
 from api.answers import answer
 from api.calls import Call, Route
+from api.fields import Object
+from api.shown import Listing, Shown
 from runtime.registry import ActionType
+
+
+class ShownActionType(Shown):
+    """An action type; `is_available` says whether workflows that hold it can be activated."""
+
+    name: str
+    family: str
+    is_available: bool
+    description: str
+    config_schema: Object
+    default_config: Object
 
 
 async def list_all(call: Call) -> web.Response:
@@ -30,4 +43,12 @@ def _show(type_: ActionType) -> dict[str, Any]:
     }
 
 
-ROUTES: Final = (Route("GET", "/api/v1/action-types", list_all, Permission.READ),)
+ROUTES: Final = (
+    Route(
+        "GET",
+        "/api/v1/action-types",
+        list_all,
+        Permission.READ,
+        answers={200: Listing[ShownActionType]},
+    ),
+)

@@ -11,11 +11,30 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from pydantic import ConfigDict, Field
 
 from api.answers import encode
+from api.shown import Shown
 from runtime.configuration import Fault, summary
 
 MEDIA_TYPE = "application/problem+json"
+
+
+class ShownProblem(Shown):
+    """A refusal as RFC 9457 has it; `code` is stable, `errors` name every wrong field.
+
+    Members beyond these say more about a single code.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    errors: list[Fault] = Field(default_factory=list)
 
 
 class Problem(Exception):  # noqa: N818 (the word of RFC 9457)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from api.calls import Call, Route
 from api.fields import EventType, Name
 from api.parameters import Page, page_of
 from api.problems import Problem, conflict, not_found
+from api.shown import PageOf, Shown
 from runtime import activation, clock
 from runtime.database import Connection
 from runtime.ids import new_id
@@ -48,10 +50,46 @@ class NewWorkflow(Body):
     trigger: Trigger | None = None
 
 
+Status = Literal["draft", "active", "paused", "archived"]
+
+
 class WorkflowPage(Page):
     """Which workflows to list."""
 
-    status: Literal["draft", "active", "paused", "archived"] | None = None
+    status: Status | None = None
+
+
+class ShownTrigger(Shown):
+    """Which events let their contact in."""
+
+    event_type: str
+    conditions: list[ShownCondition]
+
+
+class ShownCondition(Shown):
+    """What a field must be."""
+
+    field: str
+    operator: Literal["equals", "not_equals", "contains", "greater_than", "less_than", "exists"]
+    value: Any
+
+
+class ShownWorkflow(Shown):
+    """A workflow; contacts run the version that is active."""
+
+    id: UUID
+    name: str
+    status: Status
+    trigger: ShownTrigger | None
+    active_version_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class ShownActivation(ShownWorkflow):
+    """A workflow that was activated, with the number of its version."""
+
+    version: int
 
 
 def show(row: asyncpg.Record | None) -> dict[str, Any]:
@@ -180,10 +218,44 @@ async def archive(call: Call) -> web.Response:
 _ONE: Final = "/api/v1/workflows/{workflow_id}"
 
 ROUTES: Final = (
-    Route("POST", "/api/v1/workflows", create, Permission.EDIT_WORKFLOWS, NewWorkflow),
-    Route("GET", "/api/v1/workflows", list_all, Permission.READ, parameters=WorkflowPage),
-    Route("GET", _ONE, read, Permission.READ),
-    Route("POST", f"{_ONE}/activate", activate, Permission.EDIT_WORKFLOWS),
-    Route("POST", f"{_ONE}/pause", pause, Permission.EDIT_WORKFLOWS),
-    Route("POST", f"{_ONE}/archive", archive, Permission.EDIT_WORKFLOWS),
+    Route(
+        "POST",
+        "/api/v1/workflows",
+        create,
+        Permission.EDIT_WORKFLOWS,
+        NewWorkflow,
+        answers={201: ShownWorkflow},
+    ),
+    Route(
+        "GET",
+        "/api/v1/workflows",
+        list_all,
+        Permission.READ,
+        parameters=WorkflowPage,
+        answers={200: PageOf[ShownWorkflow]},
+    ),
+    Route("GET", _ONE, read, Permission.READ, answers={200: ShownWorkflow}),
+    Route(
+        "POST",
+        f"{_ONE}/activate",
+        activate,
+        Permission.EDIT_WORKFLOWS,
+        answers={200: ShownActivation},
+        problems=frozenset({409, 422}),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/pause",
+        pause,
+        Permission.EDIT_WORKFLOWS,
+        answers={200: ShownWorkflow},
+        problems=frozenset({409}),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/archive",
+        archive,
+        Permission.EDIT_WORKFLOWS,
+        answers={200: ShownWorkflow},
+    ),
 )
