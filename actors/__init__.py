@@ -1,4 +1,4 @@
-"""The actors' action types: every module of this package with an ACTION, EFFECT or TIMER.
+"""The actors' types: modules of this package with an ACTION, EFFECT, TIMER or OPERATION.
 
 Each type is one file; adding the 25th is adding one file.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from runtime.operations import OperationType
 from runtime.registry import ActionType, EffectType, Registry, TimerType
 
 
@@ -16,6 +17,7 @@ def load() -> Registry:
     actions: dict[str, ActionType] = {}
     effects: dict[str, EffectType] = {}
     timers: dict[str, TimerType] = {}
+    operations: dict[str, OperationType] = {}
     for module_info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{module_info.name}")
         if isinstance(action := getattr(module, "ACTION", None), ActionType):
@@ -24,7 +26,9 @@ def load() -> Registry:
             effects[effect.kind] = effect
         if isinstance(timer := getattr(module, "TIMER", None), TimerType):
             timers[timer.kind] = timer
-    return Registry(actions=actions, effects=effects, timers=timers)
+        if isinstance(operation := getattr(module, "OPERATION", None), OperationType):
+            operations[operation.kind] = operation
+    return Registry(actions=actions, effects=effects, timers=timers, operations=operations)
 
 
 registry = load()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import asyncpg
 
@@ -17,6 +18,9 @@ from runtime.wakeups import near
 from sql import load
 
 queries = load("bell")
+
+OPERATIONS: Final = "operations"
+"""The queue of operations, and the lock of its one ticket that may be queued."""
 
 
 class Bell:
@@ -35,6 +39,8 @@ class Bell:
             await self.ring_wakeups(near(bells.wake_at, now, self._bucket))
         if bells.events:
             await self.ring_events()
+        if bells.operations:
+            await self.ring_operations()
 
     async def ring_families(self, families: Iterable[str]) -> None:
         """Ring for families that have ready work."""
@@ -44,6 +50,10 @@ class Bell:
     async def ring_events(self) -> None:
         """Ring for domain events that are to be handed on."""
         await self._ring(["events"], "hand_on_events", ["events"], [{}])
+
+    async def ring_operations(self) -> None:
+        """Ring for operations that wait for a worker."""
+        await self._ring([OPERATIONS], "run_operations", [OPERATIONS], [{}])
 
     async def ring_wakeups(self, buckets: Iterable[datetime]) -> None:
         """Ring for the instants of our clock at which something falls due."""

@@ -8,13 +8,16 @@ from datetime import datetime
 
 @dataclass(slots=True)
 class Bells:
-    """Families that have ready work, instants at which something falls due, events to hand on."""
+    """Families that have ready work, instants at which something falls due, events, operations."""
 
     families: set[str] = field(default_factory=set)
     sending: set[str] = field(default_factory=set)
     """Families that have new effects to send."""
     wake_at: set[datetime] = field(default_factory=set)
     events: bool = False
+    """Events are to be handed on."""
+    operations: bool = False
+    """Operations wait for a worker."""
 
     def __or__(self, other: Bells) -> Bells:
         """Both."""
@@ -23,4 +26,5 @@ class Bells:
             self.sending | other.sending,
             self.wake_at | other.wake_at,
             self.events or other.events,
+            self.operations or other.operations,
         )

@@ -17,6 +17,7 @@ from runtime.settings import Settings
 from sql import load
 
 queries = load("housekeeping")
+operations = load("operations")
 log = structlog.get_logger(__name__)
 
 INSTALMENT: Final = 1_000
@@ -36,10 +37,14 @@ async def keep_house(pool: asyncpg.Pool, settings: Settings) -> dict[str, int]:
         ("tickets", queries.delete_tickets, settings.retention_tickets_days),
         ("events", queries.delete_events, settings.retention_events_days),
         ("executions", queries.delete_executions, settings.retention_executions_days),
+        ("refusals", queries.delete_refusals, settings.retention_executions_days),
+        ("operations", operations.delete_operations, settings.retention_operations_days),
+        ("downloads", operations.delete_downloads, settings.retention_downloads_days),
     ):
         age = timedelta(days=days)
         arguments = (age,) if name == "tickets" else (now - age,)
         gone[name] = await _delete(pool, query, *arguments)
+    gone["uploads"] = await _delete(pool, operations.delete_uploads_of_ended)
     if any(gone.values()):
         log.info("house.kept", **gone)
     return gone

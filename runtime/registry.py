@@ -16,6 +16,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from runtime.effect import Effect, Result
     from runtime.house import House
+    from runtime.operations import OperationType
     from runtime.outcomes import Outcome
     from runtime.stage import Item, Stage
     from runtime.timers import Timer
@@ -89,11 +90,12 @@ class TimerType:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The action types, effect types and timer kinds of one process."""
+    """The action types, effect types, and kinds of timers and operations of one process."""
 
     actions: Mapping[str, ActionType]
     effects: Mapping[str, EffectType] = field(default_factory=dict)
     timers: Mapping[str, TimerType] = field(default_factory=dict)
+    operations: Mapping[str, OperationType] = field(default_factory=dict)
 
     def families(self) -> tuple[str, ...]:
         """The families that have anything to perform here, in the order of FAMILIES."""

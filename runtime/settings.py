@@ -159,6 +159,8 @@ class Settings(BaseSettings):
     retention_tickets_days: _Retention = Field(1, description="finished Procrastinate jobs")
     retention_events_days: _Retention = Field(90, description="domain events")
     retention_executions_days: _Retention = Field(365, description="finished executions")
+    retention_operations_days: _Retention = Field(30, description="finished bulk operations")
+    retention_downloads_days: _Retention = Field(7, description="what operations have exported")
 
     @field_validator("secret_keys")
     @classmethod

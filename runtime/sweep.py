@@ -22,6 +22,7 @@ from runtime.registry import FAMILIES, Registry
 from sql import load
 
 queries = load("sweep")
+operations = load("operations")
 log = structlog.get_logger(__name__)
 
 # How often a step or an effect may be in hand when a worker dies before it counts as poison.
@@ -46,6 +47,7 @@ async def sweep(
         bells.events = await db.fetchval(queries.has_undispatched_events)
         overdue = await db.fetchval(queries.overdue, list(registry.timers))
         bells.wake_at |= {overdue} if overdue is not None else set()
+        bells.operations = await db.fetchval(operations.has_waiting_operations)
         settled, behind = await _settle_stragglers(db, behind)
     return bells | settled, behind
 
@@ -58,6 +60,7 @@ async def _bury_dead_workers(db: Connection, registry: Registry) -> Bells:
         # Hands and claims of workers that are not registered (any more) count as well.
         bells = await _give_back_steps(db, dead)
         bells |= await _give_back_effects(db, dead, registry)
+        await _give_back_operations(db)
     if dead:
         log.warning("workers.dead", workers=[str(worker) for worker in dead])
     return bells
@@ -81,6 +84,13 @@ async def _give_back_effects(db: Connection, dead: Sequence[object], registry: R
     ended = {r["step_id"] for r in rows if r["gates_step"] and r["status"] in ("unknown", "failed")}
     families = {r["family"] for r in rows if r["status"] == "pending"}
     return Bells(families=families | await settle(db, ended, now))
+
+
+async def _give_back_operations(db: Connection) -> None:
+    now = await current_instant(db)
+    rows = await db.fetch(operations.give_back_operations, now, MOST_LOSSES)
+    if rows:
+        log.warning("operations.given_back", operations=len(rows))
 
 
 async def _settle_stragglers(db: Connection, behind: UUID | None) -> tuple[Bells, UUID | None]:

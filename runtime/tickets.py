@@ -24,6 +24,9 @@ class Answers(Protocol):
     async def hand_on_events(self) -> None:
         """Start the workflows that listen for undispatched events."""
 
+    async def run_operations(self) -> int:
+        """Run operations that wait for a worker."""
+
     async def wake(self) -> None:
         """Make ready what has fallen due."""
 
@@ -65,6 +68,10 @@ def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
     @app.task(name="hand_on_events", pass_context=True)
     async def hand_on_events(context: JobContext) -> None:
         await _worker(context).hand_on_events()
+
+    @app.task(name="run_operations", pass_context=True)
+    async def run_operations(context: JobContext) -> None:
+        await _worker(context).run_operations()
 
     @app.task(name="wake", pass_context=True)
     async def wake(context: JobContext) -> None:

@@ -19,7 +19,7 @@ import structlog
 
 from runtime import workers
 from runtime.batch import Batches
-from runtime.bell import Bell
+from runtime.bell import OPERATIONS, Bell
 from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
 from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
@@ -28,6 +28,8 @@ from runtime.house import House
 from runtime.housekeeping import keep_house
 from runtime.ids import new_id
 from runtime.log import configure
+from runtime.operation_runs import AT_ONCE as OPERATIONS_AT_ONCE
+from runtime.operation_runs import OperationRuns
 from runtime.registry import Registry
 from runtime.secrets import vault_of
 from runtime.settings import Settings
@@ -88,6 +90,7 @@ class Worker:
             for family in self.families
             if family in sending
         }
+        self._operations = OperationRuns(registry, house, self.versions, self.bell, self.id)
         self._waking = asyncio.Lock()
         self._wake_again = False
         self._sweeping = asyncio.Lock()
@@ -118,6 +121,10 @@ class Worker:
         while count == EVENTS_AT_ONCE:
             bells, count = await hand_on(self._pool, self.versions, self._settings.max_event_depth)
             await self.bell.ring(bells)
+
+    async def run_operations(self) -> int:
+        """Run operations that wait for a worker; gives how many portions were done."""
+        return await self._operations.answer()
 
     async def wake(self) -> None:
         """Make ready what has fallen due, and fire due timers."""
@@ -181,6 +188,7 @@ class Worker:
             steps.stop()
         for effects in self._effects.values():
             effects.stop()
+        self._operations.stop()
         with suppress(*LOST_CONNECTION, asyncpg.InterfaceError):
             await workers.begin_to_leave(self._side, self.id)
 
@@ -197,15 +205,17 @@ class Worker:
         while True:
             await asyncio.sleep(self._settings.heartbeat_seconds)
             await self._batches.drop_what_was_lost()
+            await self._operations.drop_what_was_lost()
             for effects in self._effects.values():
                 await effects.let_go_of_what_was_lost()
 
     async def _answer_tickets(self, dsn: str) -> None:
         places = sum(self._settings.actors_of(family) + 1 for family in self.families) + 1
+        places += OPERATIONS_AT_ONCE + 1
         app = make_app(dsn, sweep_seconds=self._settings.sweep_seconds)
         async with app.open_async():
             await app.run_worker_async(
-                queues=[*self.families, "events"],
+                queues=[*self.families, "events", OPERATIONS],
                 name=f"callboard-{self.id}",
                 concurrency=places,
                 fetch_job_polling_interval=TICKET_POLL_SECONDS,

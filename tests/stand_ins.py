@@ -21,6 +21,7 @@ import actors
 from actors.fields import Config, MergeText, PlainText
 from runtime.effect import Effect, Result, Sent
 from runtime.failures import Failure, Kind
+from runtime.operations import OperationType
 from runtime.outcomes import Dispatch, EffectRequest, Outcome
 from runtime.registry import ActionType, EffectType, Performance, Registry, TimerType
 from runtime.stage import Item, Stage
@@ -48,12 +49,14 @@ def registry_with(
     *actions: ActionType,
     effects: Sequence[EffectType] = (),
     timers: Sequence[TimerType] = (),
+    operations: Sequence[OperationType] = (),
 ) -> Registry:
     """The real registry with these types in it or instead."""
     return Registry(
         actions={**actors.registry.actions, **{a.name: a for a in actions}},
         effects={**actors.registry.effects, **{e.kind: e for e in effects}},
         timers={**actors.registry.timers, **{t.kind: t for t in timers}},
+        operations={**actors.registry.operations, **{o.kind: o for o in operations}},
     )
 
 

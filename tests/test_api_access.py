@@ -12,7 +12,7 @@ from api import tokens
 from api.access import ROLES, Permission
 from api.calls import Route
 from api.server import ROUTES
-from runtime import clock
+from runtime import clock, operations
 from runtime.settings import Settings
 from tests.api_desk import READY, Caller, Desk, open_desk
 
@@ -59,11 +59,15 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
     enrolled = await caller.post(f"{path}/enroll", {"contact_ids": [contact["id"]]})
     await caller.post(f"{path}/pause")
     [action] = await caller.chain(path)
+    account_id = await pool.fetchval("select account_id from contacts where id = $1", contact["id"])
+    async with pool.acquire() as db, db.transaction():
+        operation_id = await operations.begin(db, account_id, "test", {})
     return {
         "workflow_id": path.rpartition("/")[2],
         "action_id": action["id"],
         "contact_id": contact["id"],
         "execution_id": enrolled["outcomes"][0]["execution_id"],
+        "operation_id": str(operation_id),
     }
 
 
@@ -80,6 +84,7 @@ async def contents(pool: asyncpg.Pool) -> list[str]:
         "audit_log",
         "lanes",
         "domain_events",
+        "operations",
     )
     return [
         await pool.fetchval(f"select coalesce(json_agg(t order by t.id), '[]')::text from {t} t")
@@ -88,8 +93,8 @@ async def contents(pool: asyncpg.Pool) -> list[str]:
 
 
 async def test_no_route_answers_without_a_token(desk: Desk) -> None:
-    ids = dict.fromkeys(("workflow_id", "action_id", "contact_id", "execution_id"), str(uuid4()))
     for route in ROUTES:
+        ids = dict.fromkeys(re.findall(r"\{(\w+)\}", route.path), str(uuid4()))
         refusal = await desk.stranger().refused(route.method, filled(route, ids))
         assert (refusal.status, refusal.code) == (401, "token_missing"), route
         assert refusal.headers["WWW-Authenticate"] == 'Bearer realm="callboard"'
@@ -188,8 +193,8 @@ async def test_only_the_hash_of_a_token_is_kept(desk: Desk, pool: asyncpg.Pool) 
 @pytest.mark.parametrize("role", sorted(ROLES))
 async def test_a_role_may_do_what_its_permissions_say(desk: Desk, role: str) -> None:
     caller = await desk.caller(role=role)
-    ids = dict.fromkeys(("workflow_id", "action_id", "contact_id", "execution_id"), str(uuid4()))
     for route in ROUTES:
+        ids = dict.fromkeys(re.findall(r"\{(\w+)\}", route.path), str(uuid4()))
         answer = await caller.call(route.method, filled(route, ids))
         is_denied = answer.status == 403 and answer.code == "permission_denied"
         assert is_denied is (route.permission not in ROLES[role]), route

@@ -195,7 +195,7 @@ class World:
     async def _round(self, worker: Worker) -> int:
         await worker.wake()
         await worker.hand_on_events()
-        return await worker.work_once()
+        return await worker.run_operations() + await worker.work_once()
 
     async def advance(self, **by: float) -> datetime:
         """Move the clock (timedelta's arguments) and run what has fallen due by it."""

@@ -34,6 +34,9 @@ Ring = Callable[[Iterable[str]], Awaitable[None]]
 RingEvents = Callable[[], Awaitable[None]]
 """Rings for domain events that are to be handed on."""
 
+RingOperations = Callable[[], Awaitable[None]]
+"""Rings for operations that wait for a worker."""
+
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -46,6 +49,7 @@ class Services:
     settings: Settings
     ring: Ring
     ring_events: RingEvents
+    ring_operations: RingOperations
     versions: Versions
     house: House
 
@@ -95,12 +99,16 @@ class Call:
         async with self.pool.acquire() as db, db.transaction():
             yield db
 
-    async def ring(self, families: Iterable[str], *, events: bool = False) -> None:
+    async def ring(
+        self, families: Iterable[str] = (), *, events: bool = False, operations: bool = False
+    ) -> None:
         """Ring after the commit. A bell that fails costs seconds, not the answer: see DESIGN 1."""
         try:
             await self.services.ring(families)
             if events:
                 await self.services.ring_events()
+            if operations:
+                await self.services.ring_operations()
         except Exception:  # whatever it is, the work is committed
             logger.warning("api.ring_failed", exc_info=True)
 

@@ -14,9 +14,28 @@ import asyncpg
 from aiohttp import web
 
 from actors import registry as all_actions
-from api import actions, branches, contacts, enrolments, events, executions, palette, workflows
+from api import (
+    actions,
+    branches,
+    contacts,
+    enrolments,
+    events,
+    executions,
+    operations,
+    palette,
+    workflows,
+)
 from api.bodies import LARGEST_BODY
-from api.calls import SERVICES, PublicRoute, Ring, RingEvents, Route, Services, add_routes
+from api.calls import (
+    SERVICES,
+    PublicRoute,
+    Ring,
+    RingEvents,
+    RingOperations,
+    Route,
+    Services,
+    add_routes,
+)
 from api.health import add_health
 from api.middleware import identify_request, name_problems
 from runtime import log, worker
@@ -38,6 +57,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *executions.ROUTES,
     *events.ROUTES,
     *contacts.ROUTES,
+    *operations.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = ()
@@ -54,11 +74,13 @@ def create_app(
     settings: Settings,
     ring: Ring,
     ring_events: RingEvents | None = None,
+    *,
+    ring_operations: RingOperations | None = None,
 ) -> web.Application:
     """Build the application; the pool stays the caller's.
 
-    `ring` rings families after commits, `ring_events` for events that are to be handed on; without
-    it they are found by the sweep.
+    `ring` rings families after commits, `ring_events` for events that are to be handed on,
+    `ring_operations` for operations; without these two they are found by the sweep.
     """
     app = web.Application(
         middlewares=[identify_request, name_problems], client_max_size=LARGEST_BODY
@@ -69,6 +91,7 @@ def create_app(
         settings,
         ring,
         ring_events or _no_bell,
+        ring_operations or _no_bell,
         Versions(pool, registry),
         House(pool, settings, vault_of(settings)),
     )
@@ -115,7 +138,14 @@ async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
     """Serve inside the block and give the address; at its end requests under way are finished."""
     pool = await create_pool(dsn, settings, application_name="callboard api")
     bell = Bell(pool, timedelta(milliseconds=settings.wake_bucket_ms))
-    app = create_app(pool, all_actions, settings, bell.ring_families, bell.ring_events)
+    app = create_app(
+        pool,
+        all_actions,
+        settings,
+        bell.ring_families,
+        bell.ring_events,
+        ring_operations=bell.ring_operations,
+    )
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:

@@ -66,3 +66,13 @@ gone AS (
     DELETE FROM workflow_executions e USING old WHERE e.id = old.id RETURNING e.id
 )
 SELECT count(*) FROM gone;
+
+-- name: delete_refusals
+-- Delete what was written down of refused enrolments before an instant.
+WITH old AS (
+    SELECT r.id FROM enrollment_refusals r WHERE r.refused_at < $1 LIMIT $2
+),
+gone AS (
+    DELETE FROM enrollment_refusals r USING old WHERE r.id = old.id RETURNING r.id
+)
+SELECT count(*) FROM gone;
