@@ -126,5 +126,5 @@ async def test_contacts_are_listed_by_pages(editor: Caller) -> None:
     ids = sorted(outcome["contact_id"] for outcome in made["outcomes"])
     page = await editor.get(ONE, limit="3")
     rest = await editor.get(ONE, limit="3", cursor=page["next_cursor"])
-    assert [contact["id"] for contact in page["items"] + rest["items"]] == ids
+    assert [contact["id"] for contact in page["items"] + rest["items"]] == ids[::-1]
     assert rest["next_cursor"] is None

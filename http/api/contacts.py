@@ -11,20 +11,18 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import Field
 
-from actors.contact_addresses import normalize_email
-from actors.rendered import UnusableError
 from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
 from api.contact_rows import NewContact, Row, columns, queries, rows_of, rules_of
+from api.contact_search import ContactPage, conditions_of
 from api.fields import Object
-from api.parameters import Page, page_of
+from api.lists import List, page_of
 from api.problems import conflict, invalid, not_found
-from api.shown import PageOf, Shown
+from api.shown import Shown
 from runtime import clock
 from runtime.bells import Bells
-from runtime.configuration import Fault
 from runtime.database import Connection
 from runtime.events import IncomingEvent, take_in
 
@@ -36,12 +34,6 @@ class NewContacts(Body):
     """Many contacts to be."""
 
     contacts: Annotated[list[NewContact], Field(min_length=1, max_length=MOST_CONTACTS)]
-
-
-class ContactPage(Page):
-    """Which contacts to list."""
-
-    email: Annotated[str, Field(max_length=250)] | None = None
 
 
 class ShownContact(Shown):
@@ -57,6 +49,9 @@ class ShownContact(Shown):
     custom_fields: Object
     created_at: datetime
     updated_at: datetime
+
+
+CONTACTS: Final = List(queries.contacts, ShownContact, "-created_at")
 
 
 class CreatedContact(Shown):
@@ -154,19 +149,10 @@ async def read(call: Call) -> web.Response:
 
 
 async def list_all(call: Call) -> web.Response:
-    """List contacts in the order of their ids; `email` finds one however it is written."""
+    """List contacts, newest first; sorts: created_at, name (last name, then first, then e-mail)."""
     page = call.parameters(ContactPage)
-    email = None if page.email is None else _normal(page.email)
-    _, after = page.after()
-    rows = await call.pool.fetch(queries.contacts, call.account_id, email, after, page.limit + 1)
-    return answer(page_of(rows, page.limit, dict))
-
-
-def _normal(email: str) -> str:
-    try:
-        return normalize_email(email)
-    except UnusableError as error:
-        raise invalid(Fault("email", error.code, error.message)) from None
+    conditions = await conditions_of(call.pool, call.account_id, page)
+    return answer(await CONTACTS.page(call.pool, page, call.account_id, **conditions))
 
 
 ROUTES: Final = (
@@ -185,7 +171,7 @@ ROUTES: Final = (
         list_all,
         Permission.READ,
         parameters=ContactPage,
-        answers={200: PageOf[ShownContact]},
+        answers={200: page_of(ShownContact)},
     ),
     Route(
         "POST",

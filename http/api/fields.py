@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
+
+from actors.instants import FIRST, LAST
 
 INT32_MAX = 2**31 - 1
 
@@ -14,6 +17,16 @@ def _not_blank(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("blank", "must not be blank")
     return text.strip()
+
+
+def _in_utc(instant: datetime) -> datetime:
+    try:
+        moment = instant.astimezone(UTC)
+    except OverflowError:
+        moment = LAST.max.replace(tzinfo=UTC)
+    if not FIRST <= moment <= LAST:
+        raise PydanticCustomError("date_out_of_range", "must lie in the years 1 to 9999")
+    return moment
 
 
 Name = Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_blank)]
@@ -27,6 +40,9 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 
 Position = Annotated[int, Field(ge=0, le=INT32_MAX)]
 """A place in a chain, counted from 0."""
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A date with time and zone, in ISO 8601, brought to UTC."""
 
 Object = dict[str, Any]
 """Any JSON object."""

@@ -39,13 +39,20 @@ FROM contacts c
 WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL;
 
 -- name: contacts
--- A page of contacts in the order of their ids, optionally those of one e-mail address.
+-- The contacts of an account; see api/lists.py. A word of `search` is the beginning of a first or
+-- last name or of an e-mail address, or the last digits of a phone number: each by its own index.
 SELECT c.id, c.first_name, c.last_name, c.email, c.phone, c.time_zone, c.owner_id,
     c.custom_fields, c.created_at, c.updated_at
 FROM contacts c
-WHERE c.account_id = $1
-  AND c.erased_at IS NULL
-  AND ($2::text IS NULL OR c.email_normalized = $2)
-  AND c.id > coalesce($3::uuid, '00000000-0000-0000-0000-000000000000')
-ORDER BY c.id
-LIMIT $4;
+WHERE c.account_id = $1 AND c.erased_at IS NULL
+-- filter email: c.email_normalized = :value
+-- filter owner_id: c.owner_id = :value
+-- filter tag_id: EXISTS (SELECT FROM contact_tags t WHERE t.account_id = c.account_id AND t.contact_id = c.id AND t.tag_id = :value)
+-- filter created_from: c.created_at >= :value
+-- filter created_before: c.created_at < :value
+-- filter custom_field: c.custom_fields @> :value
+-- filter word: (lower(c.first_name) ~>=~ :value AND lower(c.first_name) ~<~ (:value || chr(1114111))) OR (lower(c.last_name) ~>=~ :value AND lower(c.last_name) ~<~ (:value || chr(1114111))) OR (c.email_normalized ~>=~ :value AND c.email_normalized ~<~ (:value || chr(1114111)))
+-- filter digits: reverse(c.phone_normalized) ~>=~ :value AND reverse(c.phone_normalized) ~<~ (:value || chr(1114111))
+-- sort created_at: c.created_at timestamptz, c.id uuid
+-- sort name: lower(coalesce(c.last_name, c.first_name, c.email, '')) text, c.id uuid
+;
