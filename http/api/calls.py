@@ -147,6 +147,7 @@ class Route:
     answers: Mapping[int, Any] = field(default_factory=lambda: {200: Any})
     problems: frozenset[int] = frozenset()
     upload: tuple[str, ...] = ()
+    body_is_optional: bool = False
 
     @property
     def refusals(self) -> frozenset[int]:
@@ -166,12 +167,19 @@ class PublicRoute:
     """An operation without a bearer token, for providers and for people who got a message.
 
     The handler itself proves who asks: by the provider's signature or by the signed token in the
-    path. It belongs to no account until then.
+    path. It belongs to no account until then. With `answers` it is part of the OpenAPI document.
     """
 
     method: str
     path: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    problems: frozenset[int] = frozenset()
+
+    @property
+    def refusals(self) -> frozenset[int]:
+        """Every status with which the operation may be refused."""
+        return self.problems
 
 
 def add_routes(app: web.Application, routes: Iterable[Route | PublicRoute]) -> None:

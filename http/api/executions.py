@@ -201,6 +201,7 @@ ROUTES: Final = (
             body,
             answers={200: WholeExecution},
             problems=frozenset({409}),
+            body_is_optional=body is not None,
         )
         for handler, body in ((cancel, Reason), (pause, None), (resume, None))
     ),

@@ -44,7 +44,7 @@ async def identify_request(request: web.Request, handler: Handler) -> web.Stream
             response = problem.answer(request_id)
         logger.debug("api.answered", method=request.method, status=response.status)
     response.headers["X-Request-Id"] = request_id
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 

@@ -36,6 +36,7 @@ from api.calls import (
     Services,
     add_routes,
 )
+from api.docs import docs_of
 from api.health import add_health
 from api.middleware import identify_request, name_problems
 from runtime import log, worker
@@ -95,7 +96,7 @@ def create_app(
         Versions(pool, registry),
         House(pool, settings, vault_of(settings)),
     )
-    add_routes(app, (*ROUTES, *PUBLIC_ROUTES))
+    add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
     return app
 
