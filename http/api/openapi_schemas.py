@@ -21,10 +21,20 @@ _PREFIX: Final = "#/components/schemas/"
 
 
 class _Untitled(GenerateJsonSchema):
-    """Schemas without a title for each field, which only repeats its name."""
+    """Schemas without a title for each field, which only repeats its name.
+
+    What is shown has no defaults either: there they say that a field may be left out.
+    """
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 (pydantic's signature)
         return False
+
+    def default_schema(self, schema: Any) -> Any:
+        return (
+            self.generate_inner(schema["schema"])
+            if self.mode == SHOWN
+            else super().default_schema(schema)
+        )
 
 
 class Schemas:
