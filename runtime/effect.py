@@ -1,9 +1,10 @@
-"""An effect in hand, and the results that its `send` can have."""
+"""An effect in hand, what its check can say before it goes out, and the results of its `send`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,3 +37,30 @@ class Sent:
 
 
 Result = Sent | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """It may go out now. `decision` (JSON) says what was looked at; None: nothing was."""
+
+    decision: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """It may not go out before `until`, where it is looked at again; no attempt is spent on it."""
+
+    until: datetime
+    reason: str
+    decision: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suppress:
+    """It is never to go out; its step is skipped with `code` as its reason."""
+
+    code: str
+    decision: Mapping[str, Any] | None = None
+
+
+Verdict = Go | PutOff | Suppress

@@ -152,7 +152,7 @@ class EffectPool:
 
     async def _send_group(self, group: Sequence[Effect]) -> None:
         async with self._pool.acquire() as db:
-            going, bells = await dispatch(db, group, self._worker_id)
+            going, bells = await dispatch(db, group, self._worker_id, self._types)
             now = await current_instant(db)
         for effect in going:
             self._recorder.in_hand.add((effect.id, effect.attempt))

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from runtime.effect import Effect, Result
+    from datetime import datetime
+
+    from runtime.database import Connection
+    from runtime.effect import Effect, Result, Verdict
     from runtime.house import House
     from runtime.operations import OperationType
     from runtime.outcomes import Outcome
@@ -36,6 +39,7 @@ FAMILIES: Final = (
 
 Performance = Callable[["Stage", "Sequence[Item]"], Awaitable["Sequence[Outcome]"]]
 Send = Callable[["Effect", Any], Awaitable["Result"]]
+Check = Callable[["Connection", "Sequence[Effect]", "datetime"], Awaitable["Sequence[Verdict]"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,12 @@ class EffectType:
     one pool share (a session, a connection); it is entered once per pool. `on_unknown` says what
     follows when a worker died after dispatch: `repeat` under the same idempotency key, or `fail`
     with outcome_unknown.
+
+    `check` says, just before the wire, which effects may go out: it is given all effects of this
+    kind in one group, inside the dispatch's transaction, with their addresses and executions
+    locked, and the clock's instant; it gives a verdict for each, in order, by a fixed number of
+    statements. It changes nothing, and opt-outs are its business then: a kind without a check
+    goes to no address that has opted out.
     """
 
     kind: str
@@ -78,6 +88,7 @@ class EffectType:
     on_unknown: Literal["repeat", "fail"]
     open: Callable[[House], AbstractAsyncContextManager[Any]] | None = None
     timeout_seconds: float = 30.0
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)

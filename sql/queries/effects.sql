@@ -125,43 +125,58 @@ FOR SHARE;
 
 -- name: dispatch_effects
 -- Decide, just before the wire, what goes out: only what is still claimed under this attempt by
--- a worker whose lease holds, to an address that has not opted out, of a workflow that is not
--- paused and an execution that is running. Gives each effect's new status; what gives no row was
--- taken away or cancelled meanwhile.
+-- a worker whose lease holds, of a workflow that is not paused and an execution that is running,
+-- and as the verdict of its kind's check says ($5 to $9: status, code, message, instant and
+-- decision; NULL where the kind has none, which then goes to no address that has opted out).
+-- Being put off spends no attempt. Gives each effect's new status; what gives no row was taken
+-- away or cancelled meanwhile.
 WITH mine AS (
     SELECT f.id, f.step_id, f.gates_step, f.account_id, f.channel, f.address, f.lane_id,
-        f.execution_id, f.hold
+        f.execution_id, f.hold, w.verdict, w.code, w.message, w.until, w.decision
     FROM effects f
-    JOIN unnest($1::uuid[], $2::integer[]) AS w (id, attempt) ON w.id = f.id AND w.attempt = f.attempt
+    JOIN unnest(
+        $1::uuid[], $2::integer[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
+        $9::jsonb[]
+    ) AS w (id, attempt, verdict, code, message, until, decision)
+        ON w.id = f.id AND w.attempt = f.attempt
     WHERE f.status = 'claimed' AND f.worker_id = $3
       AND EXISTS (SELECT FROM workers k WHERE k.id = $3 AND k.lease_expires_at > $4)
     ORDER BY f.id
     FOR NO KEY UPDATE OF f
 ),
 decided AS (
-    SELECT m.id, m.step_id, m.gates_step,
+    SELECT m.id, m.step_id, m.gates_step, m.message, m.until, m.decision,
         CASE
             -- Dispatched before the cancellation, it would go out once more: a retry.
             WHEN e.status = 'cancelled' THEN 'cancelled'
-            WHEN a.opted_out_at IS NOT NULL THEN 'suppressed'
+            WHEN m.verdict IN ('suppressed', 'failed') THEN m.verdict
+            WHEN m.verdict IS NULL AND m.address IS NOT NULL AND EXISTS (
+                SELECT FROM opt_outs_of(m.account_id, m.channel, m.address)
+            ) THEN 'suppressed'
             WHEN l.is_paused OR e.status = 'paused' THEN 'pending'
-            ELSE 'dispatched'
+            ELSE coalesce(m.verdict, 'dispatched')
         END AS status,
+        coalesce(m.code, 'opted_out') AS code,
         -- What is to go out alone still is when it comes back.
         CASE WHEN e.status = 'paused' THEN 'parked' ELSE m.hold END AS hold
     FROM mine m
     JOIN lanes l ON l.id = m.lane_id
     LEFT JOIN workflow_executions e ON e.id = m.execution_id
-    LEFT JOIN channel_addresses a
-        ON a.account_id = m.account_id AND a.channel = m.channel AND a.address = m.address
 )
 UPDATE effects f
 SET status = d.status,
     hold = d.hold,
     worker_id = CASE WHEN d.status = 'dispatched' THEN f.worker_id END,
+    attempt = CASE WHEN d.status = 'scheduled' THEN f.attempt - 1 ELSE f.attempt END,
+    scheduled_at = CASE WHEN d.status = 'scheduled' THEN d.until ELSE f.scheduled_at END,
     dispatched_at = CASE WHEN d.status = 'dispatched' THEN $4::timestamptz ELSE f.dispatched_at END,
-    completed_at = CASE WHEN d.status IN ('suppressed', 'cancelled') THEN $4::timestamptz END,
-    error_code = CASE d.status WHEN 'suppressed' THEN 'opted_out' WHEN 'cancelled' THEN 'cancelled' END
+    completed_at = CASE WHEN d.status IN ('suppressed', 'failed', 'cancelled') THEN $4::timestamptz END,
+    error_code = CASE
+        WHEN d.status IN ('suppressed', 'failed', 'scheduled') THEN d.code
+        WHEN d.status = 'cancelled' THEN 'cancelled'
+    END,
+    error_message = CASE WHEN d.status = 'failed' THEN d.message END,
+    decision = coalesce(d.decision, f.decision)
 FROM decided d
 WHERE f.id = d.id
 RETURNING f.id, f.status, d.step_id, d.gates_step;
@@ -282,27 +297,44 @@ FROM integrations i
 WHERE i.id = $1;
 
 -- name: opt_out
--- Lock the address and mark it; gives whether it is new.
-INSERT INTO channel_addresses (account_id, channel, address, opted_out_at, reason)
-VALUES ($1, $2, $3, $4, $5)
+-- Lock the address and mark it; gives whether that is new, or stops more than before.
+INSERT INTO channel_addresses (account_id, channel, address, opted_out_at, reason, scope)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (account_id, channel, address)
-    DO UPDATE SET opted_out_at = $4, reason = $5 WHERE channel_addresses.opted_out_at IS NULL
+    DO UPDATE SET opted_out_at = $4, reason = $5, scope = $6
+    WHERE channel_addresses.opted_out_at IS NULL
+       OR (channel_addresses.scope = 'marketing' AND $6::text = 'all')
 RETURNING true;
 
 -- name: opt_in
 -- Unmark the address.
-UPDATE channel_addresses SET opted_out_at = NULL, reason = NULL
+UPDATE channel_addresses SET opted_out_at = NULL, reason = NULL, scope = 'all'
 WHERE account_id = $1 AND channel = $2 AND address = $3;
+
+-- name: opt_in_erased
+-- Forget the hash of an address whose owner was erased and says that they may be written to.
+DELETE FROM erased_addresses e
+WHERE e.account_id = $1 AND e.channel = $2
+  AND e.address_hash = address_hash((SELECT c.address_salt FROM accounts c WHERE c.id = $1), $2, $3);
 
 -- name: suppress_effects
 -- Suppress what is addressed there and not yet dispatched; the second statement of the race.
+-- An opt-out of scope marketing leaves alone what says that it is something else.
 UPDATE effects f
-SET status = 'suppressed', error_code = 'opted_out', completed_at = $4, worker_id = NULL
+SET status = 'suppressed', error_code = 'opted_out', completed_at = $4, worker_id = NULL,
+    decision = jsonb_build_object(
+        'verdict', 'suppressed', 'reason', 'opted_out', 'at', to_json($4::timestamptz),
+        'channel', f.channel, 'checks', jsonb_build_array(jsonb_build_object(
+            'check', 'opt_out', 'passed', false, 'opted_out_at', to_json($4::timestamptz),
+            'because', $5::text, 'scope', $6::text
+        ))
+    )
 WHERE f.id IN (
     SELECT o.id
     FROM effects o
     WHERE o.account_id = $1 AND o.channel = $2 AND o.address = $3
       AND o.status IN ('pending', 'scheduled', 'claimed')
+      AND ($6::text = 'all' OR coalesce(o.request #>> '{permission,purpose}', 'marketing') = 'marketing')
     ORDER BY o.id
     FOR NO KEY UPDATE
 ) AND f.status IN ('pending', 'scheduled', 'claimed')
