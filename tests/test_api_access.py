@@ -46,6 +46,7 @@ BODIES = {
     "/api/v1/workflows/{workflow_id}/actions/reorder": {"action_ids": []},
     "/api/v1/workflows/{workflow_id}/actions/{action_id}": {"is_enabled": False},
     "/api/v1/workflows/{workflow_id}/branches": {"name": "x"},
+    "/api/v1/workflows/{workflow_id}/enroll-by-tag": {"tag_id": str(uuid4())},
     "/api/v1/workflows/{workflow_id}/enroll": {"contact_ids": [str(uuid4())]},
 }
 
