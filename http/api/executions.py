@@ -1,41 +1,51 @@
-"""Executions: list, read with every step and attempt, cancel, pause, resume."""
+"""Executions: list, read, cancel, pause, resume, retry; singly and many by a filter."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 from aiohttp import web
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
+from actors.steer_executions import FITTING, ExecutionFilter, Steer, count
+from actors.steer_executions import queries as steering
+from api import operations
 from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
-from api.fields import Object
-from api.parameters import Page, page_of
+from api.execution_details import ShownExecution, Status, WholeExecution, queries, whole
+from api.fields import Instant
+from api.lists import List, Page, page_of
+from api.parameters import Parameters
 from api.problems import conflict, not_found
-from api.shown import PageOf, Shown
-from runtime import clock, states
+from api.shown import Shown
+from runtime import clock, retrying
 from runtime import executions as runs
 from runtime.database import Connection
-from sql import load
 
-queries = load("api_executions")
+SAMPLE: Final = 20
 
-
-Status = Literal["running", "paused", "completed", "failed", "cancelled"]
+EXECUTIONS: Final = List(queries.executions, ShownExecution, "-started_at")
 
 
 class ExecutionPage(Page):
-    """Which executions to list."""
+    """Which executions to list.
+
+    `current_action_id`: those that stand at this action; `error_code`: those that failed with it;
+    `started_before` is exclusive.
+    """
 
     workflow_id: UUID | None = None
     contact_id: UUID | None = None
     status: Status | None = None
+    version_id: UUID | None = None
+    started_from: Instant | None = None
+    started_before: Instant | None = None
+    current_action_id: UUID | None = None
+    error_code: Annotated[str, Field(max_length=60)] | None = None
 
 
 class Reason(Body):
@@ -44,93 +54,43 @@ class Reason(Body):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "cancelled_by_user"
 
 
-class ShownExecution(Shown):
-    """One contact's run through one version of a workflow."""
+class Retry(Parameters):
+    """Whether what may have gone out already may go out again."""
 
-    id: UUID
-    workflow_id: UUID
-    version_id: UUID
-    contact_id: UUID
-    status: Status
-    entry_key: str
-    priority: int
-    end_reason: str | None
-    started_at: datetime
-    completed_at: datetime | None
+    accept_duplicates: bool = False
 
 
-class ShownAttempt(Shown):
-    """One try of a step."""
+class Bulk(Body):
+    """What is to be done with which executions; a dry run only counts them.
 
-    attempt: int
-    started_at: datetime
-    finished_at: datetime | None
-    outcome: str
-    error_kind: str | None
-    error_code: str | None
-    error_message: str | None
-    duration_seconds: float | None
+    Only executions that the action is for are meant: running ones can be paused, failed ones
+    retried, and so on. `reason` is for cancelling, `accept_duplicates` for retrying.
+    """
 
-
-class ShownStep(Shown):
-    """One action of the run."""
-
-    id: UUID
-    action_id: UUID
-    action_type: str | None
-    key: str | None
-    status: states.Status
-    phase: str
-    hold: str | None
-    sequence: int
-    started_at: datetime | None
-    completed_at: datetime | None
-    scheduled_at: datetime | None
-    waiting_for: str | None
-    retry_count: int
-    skip_reason: str | None
-    error_code: str | None
-    error_message: str | None
-    result_data: Object
-    attempts: list[ShownAttempt]
+    action: Steer
+    filter: ExecutionFilter
+    dry_run: bool = False
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "cancelled_by_user"
+    accept_duplicates: bool = False
 
 
-class WholeExecution(ShownExecution):
-    """A run with its steps and their attempts."""
+class DryRun(Shown):
+    """How many executions are meant now, and some of them."""
 
-    version: int
-    context: Object
-    steps: list[ShownStep]
+    action: Steer
+    count: int
+    sample: list[UUID]
 
 
 async def list_all(call: Call) -> web.Response:
     """List executions, newest first."""
     page = call.parameters(ExecutionPage)
-    arguments = [call.account_id, page.workflow_id, page.status, *page.after(), page.limit + 1]
-    if page.contact_id is None:
-        rows = await call.pool.fetch(queries.executions, *arguments)
-    else:
-        rows = await call.pool.fetch(queries.executions_of_contact, *arguments, page.contact_id)
-    return answer(page_of(rows, page.limit, dict))
+    return answer(await EXECUTIONS.page(call.pool, page, call.account_id))
 
 
 async def read(call: Call) -> web.Response:
-    """Read one execution with its steps and their attempts."""
-    return answer(await _whole(call, call.pool))
-
-
-async def _whole(call: Call, db: Connection | asyncpg.Pool) -> dict[str, Any]:
-    execution_id = call.id("execution_id")
-    row = await db.fetchrow(queries.execution, call.account_id, execution_id)
-    if row is None:
-        raise not_found("execution")
-    steps = await db.fetch(queries.steps, call.account_id, execution_id)
-    tries = await db.fetch(queries.attempts, call.account_id, [step["id"] for step in steps])
-    attempts = defaultdict(list)
-    for attempt in tries:
-        shown = dict(attempt)
-        attempts[shown.pop("step_id")].append(shown)
-    return {**row, "steps": [{**step, "attempts": attempts[step["id"]]} for step in steps]}
+    """Read one execution with its steps and effects, and every try of both."""
+    return answer(await whole(call.pool, call.account_id, call.id("execution_id")))
 
 
 async def cancel(call: Call) -> web.Response:
@@ -163,6 +123,55 @@ async def resume(call: Call) -> web.Response:
     return answer(shown)
 
 
+async def retry(call: Call) -> web.Response:
+    """Let a failed execution go on from its failed step, as a new step with attempts of its own.
+
+    Refused where something may go out twice by it, unless `accept_duplicates` says that it may.
+    """
+    accepted = call.parameters(Retry).accept_duplicates
+    async with call.transaction() as db:
+        execution_id = await _known(call, db)
+        now = await clock.current_instant(db)
+        done = await retrying.retry(
+            db, now, call.account_id, [execution_id], accept_duplicates=accepted
+        )
+        if code := done.refused.get(execution_id):
+            raise conflict(code, retrying.SENTENCES[code])
+        shown = await whole(db, call.account_id, execution_id)
+    await call.ring(done.families)
+    return answer(shown)
+
+
+async def steer_many(call: Call) -> web.Response:
+    """Cancel, pause, resume or retry all executions that a filter means, as an operation.
+
+    A dry run counts them, gives a sample, and changes nothing.
+    """
+    given = await call.body(Bulk)
+    if given.dry_run:
+        return answer(await _dry_run(call, given))
+    parameters = given.model_dump(mode="json", exclude={"dry_run"})
+    async with call.transaction() as db:
+        shown = await operations.begin(call, db, "steer_executions", parameters)
+    return await operations.begun(call, shown)
+
+
+async def _dry_run(call: Call, given: Bulk) -> dict[str, Any]:
+    until: datetime | None = None
+    async with call.pool.acquire() as db:
+        number = await count(db, call.account_id, given.action, given.filter, until)
+        rows = await db.fetch(
+            steering.executions,
+            call.account_id,
+            *given.filter.arguments(),
+            until,
+            list(FITTING[given.action]),
+            UUID(int=0),
+            SAMPLE,
+        )
+    return {"action": given.action, "count": number, "sample": [row["id"] for row in rows]}
+
+
 async def _known(call: Call, db: Connection) -> UUID:
     execution_id = call.id("execution_id")
     if await db.fetchrow(queries.execution, call.account_id, execution_id) is None:
@@ -173,7 +182,7 @@ async def _known(call: Call, db: Connection) -> UUID:
 async def _settle(
     call: Call, db: Connection, changed: list[UUID], otherwise: str
 ) -> dict[str, Any]:
-    shown = await _whole(call, db)
+    shown = await whole(db, call.account_id, call.id("execution_id"))
     if not changed:
         raise conflict(otherwise, f"The execution is {shown['status']}.")
     return shown
@@ -189,7 +198,16 @@ ROUTES: Final = (
         list_all,
         Permission.READ,
         parameters=ExecutionPage,
-        answers={200: PageOf[ShownExecution]},
+        answers={200: page_of(ShownExecution)},
+    ),
+    Route(
+        "POST",
+        f"{_ALL}/bulk",
+        steer_many,
+        Permission.RUN,
+        Bulk,
+        answers={200: DryRun, 202: operations.ShownOperation},
+        problems=frozenset({409}),
     ),
     Route("GET", _ONE, read, Permission.READ, answers={200: WholeExecution}),
     *(
@@ -199,10 +217,16 @@ ROUTES: Final = (
             handler,
             Permission.RUN,
             body,
+            parameters,
             answers={200: WholeExecution},
             problems=frozenset({409}),
             body_is_optional=body is not None,
         )
-        for handler, body in ((cancel, Reason), (pause, None), (resume, None))
+        for handler, body, parameters in (
+            (cancel, Reason, None),
+            (pause, None, None),
+            (resume, None, None),
+            (retry, None, Retry),
+        )
     ),
 )

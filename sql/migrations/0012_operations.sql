@@ -84,3 +84,6 @@ ALTER TABLE operation_files ALTER COLUMN content SET STORAGE EXTERNAL;
 -- Refusals of enrolments are read by workflow, newest first, and kept as long as executions.
 CREATE INDEX enrollment_refusals_by_workflow ON enrollment_refusals (workflow_id, id);
 CREATE INDEX enrollment_refusals_by_time ON enrollment_refusals USING brin (refused_at);
+
+-- Executions of an account, newest first.
+CREATE INDEX workflow_executions_by_account ON workflow_executions (account_id, started_at, id);

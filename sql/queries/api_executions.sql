@@ -1,40 +1,19 @@
 -- name: executions
--- A page of executions, newest first. Each workflow's newest are read by its own index and then
--- merged, so that an account sees its page without a walk over everybody's history.
-SELECT e.id, e.workflow_id, e.version_id, e.contact_id, e.status, e.entry_key, e.priority,
-    e.end_reason, e.started_at, e.completed_at
-FROM workflows w
-CROSS JOIN LATERAL (
-    SELECT x.*
-    FROM workflow_executions x
-    WHERE x.workflow_id = w.id
-      AND ($3::text IS NULL OR x.status = $3)
-      AND (x.started_at, x.id) < (
-          coalesce($4::timestamptz, 'infinity'),
-          coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-      )
-    ORDER BY x.started_at DESC, x.id DESC
-    LIMIT $6
-) e
-WHERE w.account_id = $1 AND ($2::uuid IS NULL OR w.id = $2)
-ORDER BY e.started_at DESC, e.id DESC
-LIMIT $6;
-
--- name: executions_of_contact
--- The same for one contact.
+-- The executions of an account; see api/lists.py.
 SELECT e.id, e.workflow_id, e.version_id, e.contact_id, e.status, e.entry_key, e.priority,
     e.end_reason, e.started_at, e.completed_at
 FROM workflow_executions e
 WHERE e.account_id = $1
-  AND e.contact_id = $7
-  AND ($2::uuid IS NULL OR e.workflow_id = $2)
-  AND ($3::text IS NULL OR e.status = $3)
-  AND (e.started_at, e.id) < (
-      coalesce($4::timestamptz, 'infinity'),
-      coalesce($5::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-  )
-ORDER BY e.started_at DESC, e.id DESC
-LIMIT $6;
+-- filter workflow_id: e.workflow_id = :value
+-- filter contact_id: e.contact_id = :value
+-- filter status: e.status = :value
+-- filter version_id: e.version_id = :value
+-- filter started_from: e.started_at >= :value
+-- filter started_before: e.started_at < :value
+-- filter current_action_id: EXISTS (SELECT FROM workflow_action_executions s WHERE s.workflow_execution_id = e.id AND s.action_id = :value AND s.status IN ('pending', 'scheduled', 'waiting', 'running'))
+-- filter error_code: e.status = 'failed' AND e.end_reason = :value
+-- sort started_at: e.started_at timestamptz, e.id uuid
+;
 
 -- name: execution
 -- One execution.
@@ -62,3 +41,21 @@ SELECT t.step_id, t.attempt, t.started_at, t.finished_at, t.outcome, t.error_kin
 FROM workflow_action_attempts t
 WHERE t.account_id = $1 AND t.step_id = ANY ($2::uuid[])
 ORDER BY t.step_id, t.attempt;
+
+-- name: effects
+-- What the steps of an execution sent out or wanted to, oldest first, at most $3.
+SELECT f.id, f.step_id, f.kind, f.status, f.gates_step, f.integration_id, f.channel, f.address,
+    f.attempt, f.request, f.decision, f.result, f.error_code, f.error_message, f.scheduled_at,
+    f.created_at, f.dispatched_at, f.completed_at
+FROM effects f
+WHERE f.account_id = $1 AND f.execution_id = $2
+ORDER BY f.id
+LIMIT $3;
+
+-- name: effect_attempts
+-- Every try of these effects, and results that came too late to count.
+SELECT t.effect_id, t.attempt, t.started_at, t.finished_at, t.outcome, t.is_late, t.error_kind,
+    t.error_code, t.error_message, t.result
+FROM effect_attempts t
+WHERE t.account_id = $1 AND t.effect_id = ANY ($2::uuid[])
+ORDER BY t.effect_id, t.attempt, t.is_late;
