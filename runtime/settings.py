@@ -59,6 +59,13 @@ def _by_family(value: object) -> object:
     return value
 
 
+def _hosts(value: object) -> object:
+    """Read a list of hosts, in lower case; those of IPv6 stand in brackets."""
+    if isinstance(value, str):
+        return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+    return value
+
+
 _Retention = Annotated[float, Field(gt=0, le=LONGEST_RETENTION_DAYS, allow_inf_nan=False)]
 
 
@@ -102,6 +109,11 @@ class Settings(BaseSettings):
         None,
         description="name:key,… seal secrets at rest (32 bytes in base64; the first seals, all "
         "open); unset: a key file beside the embedded server",
+    )
+    inside_hosts: Annotated[frozenset[str], NoDecode, BeforeValidator(_hosts)] = Field(
+        frozenset(),
+        description="host or host:port, separated by commas: private hosts that webhooks and "
+        "scripts may reach",
     )
 
     # What is logged
