@@ -6,7 +6,7 @@ A late result, of an attempt that was taken away meanwhile, is logged and change
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -133,12 +133,18 @@ def _verdict(ended: Ended, now: datetime) -> tuple[Any, ...]:
         row = ("succeeded", dict(result.result), None, None, None)
     elif result.kind is Kind.UNKNOWN_OUTCOME:
         row = ("unknown", None, result.code, result.message, None)
-    elif (delay := backoff(result, retries.get(result.kind, 0))) is not None:
+    elif (delay := backoff(result, _retries_so_far(result, retries))) is not None:
         retries[result.kind.value] = retries.get(result.kind, 0) + 1
         row = ("scheduled", None, result.code, result.message, now + delay)
     else:
         row = ("failed", None, result.code, result.message, None)
     return (effect.id, effect.attempt, *row, retries)
+
+
+def _retries_so_far(failure: Failure, retries: Mapping[str, int]) -> int:
+    if failure.most_retries is not None:
+        return sum(retries.values())
+    return retries.get(failure.kind, 0)
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -31,13 +31,15 @@ class Failure:
     """Why a step or an effect did not succeed.
 
     `code` is stable and documented, `message` is for people and holds no secret and no personal
-    data, `retry_after` is the other side's own word on when to come back.
+    data, `retry_after` is the other side's own word on when to come back. `most_retries` stands
+    instead of the table's figure, over all kinds together; it makes nothing retryable.
     """
 
     kind: Kind
     code: str
     message: str
     retry_after: timedelta | None = None
+    most_retries: int | None = None
 
     @property
     def retryable(self) -> bool:
@@ -68,11 +70,15 @@ def backoff(
 ) -> timedelta | None:
     """How long to wait before the next try, or None when there is none.
 
-    `retries_so_far` counts retries of this kind only. Exponential kinds: full jitter below
+    `retries_so_far` counts retries of this kind only, or of all where the failure says how many
+    there may be. Exponential kinds: full jitter below
     2 s x 2^n, capped at 5 min. Rate limits: the larger of Retry-After and n x 5 s, where n is
     the number of the coming retry; a Retry-After is honoured for every retryable kind.
     """
-    if retries_so_far >= MAX_RETRIES[failure.kind]:
+    most = MAX_RETRIES[failure.kind]
+    if most and failure.most_retries is not None:
+        most = failure.most_retries
+    if retries_so_far >= most:
         return None
     asked = min(failure.retry_after or timedelta(0), LONGEST_RETRY_AFTER)
     if failure.kind is Kind.RATE_LIMIT:

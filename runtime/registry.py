@@ -53,6 +53,8 @@ class ActionType:
     `contended`: it locks a row that others queue up at, so it is performed last in a
     transaction and nothing is fused behind it. `verbatim` names the config fields that hold no
     merge fields, such as code and secrets: they stand in `item.config`, not in `item.values`.
+    `secret` names the fields that hold credentials: they are sealed when a config is saved (see
+    actors/sealed_configs.py) and never shown again.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ActionType:
     settle: Performance | None = None
     contended: bool = False
     verbatim: frozenset[str] = frozenset()
+    secret: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
