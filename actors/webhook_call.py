@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -15,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from actors import webhook_hosts
 from actors.addresses import Link, literal_prefix, single_line
 from actors.fields import Config, MergeText, MergeValue, PlainText, incomplete, misfit, storable
+from actors.http_headers import fault_of_name, is_one_line
 from actors.nested import check
 from actors.rendered import UnusableError, each
 from actors.sealed_configs import SEALED, place_of_secret
@@ -25,18 +25,12 @@ from runtime.registry import ActionType
 from runtime.secrets import is_sealed
 from runtime.stage import Item, Stage
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-# These say where a request goes and where it ends; whoever sets them can smuggle a second one.
-_OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 LARGEST_PAYLOAD: Final = 256 * 1024
 
 
 def _header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name):
-        raise PydanticCustomError("header_name", "this is no name that a header may have")
-    if name.lower() in _OURS:
-        raise PydanticCustomError("header_name", "this header is set by the request itself")
+    if fault := fault_of_name(name):
+        raise PydanticCustomError("header_name", "{reason}", {"reason": fault})
     return name
 
 
@@ -157,7 +151,7 @@ def _call(item: Item) -> _Call:
     if place is None:
         raise UnusableError("url_unusable", "the URL is no http or https URL after rendering")
     for name, value in values["headers"].items():
-        if _CONTROL.search(value):
+        if not is_one_line(value):
             raise UnusableError("header_unusable", f"the header {name} has more than one line")
     if len(orjson.dumps(values["payload"])) > LARGEST_PAYLOAD:
         raise UnusableError("payload_too_large", f"the payload is over {LARGEST_PAYLOAD} bytes")

@@ -27,6 +27,7 @@ from runtime.guarded_http import (
 from runtime.house import House
 from runtime.registry import EffectType
 from runtime.secrets import VaultError
+from runtime.storable import storable, storable_text
 
 LONGEST_TIMEOUT: Final = 120
 LARGEST_STORED: Final = 64 * 1024
@@ -119,32 +120,16 @@ def _result(reply: Reply | Failure, asked: Mapping[str, Any]) -> Result:
 def _stored(reply: Reply) -> dict[str, Any]:
     """Keep what later steps may read: headers, and the body as JSON where it is JSON."""
     headers = {
-        name.lower(): _text(value)[:LONGEST_HEADER]
+        name.lower(): storable_text(value)[:LONGEST_HEADER]
         for name, value in list(reply.headers.items())[:MOST_HEADERS]
         if name.lower() not in _NOT_KEPT
     }
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    body: Any = _text(reply.body.decode("utf-8", "replace"))
+    body: Any = storable_text(reply.body.decode("utf-8", "replace"))
     if (media_type == "application/json" or media_type.endswith("+json")) and not reply.is_cut:
         with suppress(orjson.JSONDecodeError):  # what says it is JSON and is none stays text
-            body = _without_nul(orjson.loads(reply.body))
+            body = storable(orjson.loads(reply.body))
     return {"headers": headers, "body": body, "is_cut": reply.is_cut}
-
-
-def _without_nul(value: Any) -> Any:
-    """Replace what JSON may carry and PostgreSQL cannot keep."""
-    match value:
-        case str():
-            return _text(value)
-        case list():
-            return [_without_nul(inner) for inner in value]
-        case dict():
-            return {_text(key): _without_nul(inner) for key, inner in value.items()}
-    return value
-
-
-def _text(text: str) -> str:
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
 EFFECT = EffectType(

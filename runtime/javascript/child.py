@@ -1,0 +1,253 @@
+"""One process that runs scripts in V8, a fresh isolate for each, and may be killed at any time.
+
+Started as `python -I child.py` with an empty environment; speaks JSON lines over its standard input
+and output (see pool.py). Before the first script it gives up what it does not need: privileges, the
+network, files, core dumps, the right to gain anything. Whoever started it enforces the time: here
+is no clock but for a script's own timers. Memory is limited by the kernel (RLIMIT_DATA), so that
+array buffers and whatever else V8 does not count in its heap are limited too; a script that needs
+more ends with an error of its own, or takes the process along.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import py_mini_racer
+
+MEGABYTE = 1 << 20
+# What V8 needs beside a script's own data: copies while it collects garbage, its own structures.
+SLACK_MB = 32
+NOBODY = 65_534
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+# Frames of the script, whose first line is the wrapper's.
+_FRAME = re.compile(r"script\.js:(\d+):(\d+)")
+_PARSE_LINE = re.compile(r"^[^\n]*?:(\d+): (SyntaxError: [^\n]*)")
+_CARET = re.compile(r"^( *)\^", re.MULTILINE)
+
+WRAPPER = "(async function (contact, workflow, steps, trigger, account) {\n"
+WRAPPER_END = "\n})\n//# sourceURL=script.js"
+
+
+class Pipe:
+    """The two ends to whoever started this process: lines of JSON."""
+
+    def __init__(self) -> None:
+        # Whatever a library prints must not get into the protocol.
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        self._pending = b""
+
+    def write(self, message: dict[str, Any]) -> None:
+        """Send a message."""
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def read(self, seconds: float | None = None) -> Any:
+        """Give the next message; None when none has come in time. Ends the process at the end."""
+        while b"\n" not in self._pending:
+            if not select.select([0], [], [], seconds)[0]:
+                return None
+            data = os.read(0, 1 << 16)
+            if not data:
+                os._exit(0)
+            self._pending += data
+        line, self._pending = self._pending.split(b"\n", 1)
+        return json.loads(line)
+
+
+class Script:
+    """One run of one script."""
+
+    def __init__(self, job: dict[str, Any], pipe: Pipe, around: dict[str, Any]) -> None:
+        self._job = job
+        self._pipe = pipe
+        self._around = around
+        self._began = time.monotonic()
+        self._step: Any = None
+        self._racer: Any = py_mini_racer.MiniRacer()
+        self._racer.set_hard_memory_limit(job["memory_limit_mb"] * MEGABYTE)
+
+    def run(self) -> dict[str, Any]:
+        """Give what became of it: `output` or `error`, with `logs`."""
+        code = WRAPPER + self._job["code"] + WRAPPER_END
+        try:
+            function = self._racer.eval(code)
+        except py_mini_racer.JSParseException as error:
+            return {"error": _syntax_error(str(error))}
+        if self._job["check_only"]:
+            return {"output": None}
+        self._step = self._racer.eval(self._around["prelude"])
+        try:
+            for name in self._job["modules"]:
+                source = self._around["modules"][name]
+                wrapped = f"(function (module, exports, require) {{{source}\n}})"
+                self._step("module", name, self._racer.eval(wrapped))
+            if not callable(function):  # the code closes the wrapper and opens another thing
+                return _error("script_syntax", "SyntaxError: unbalanced braces")
+            self._step("begin", function, self._job["given"])
+            ended = self._look_after()
+        except py_mini_racer.JSOOMException:
+            most = self._job["memory_limit_mb"]
+            return _error("script_memory", f"the script needs more than {most} MB")
+        except py_mini_racer.JSEvalException:
+            ended = _error("script_failed", "the script broke what it runs in")
+        return {**ended, "logs": self._logs(), "memory_bytes": self._memory()}
+
+    def _look_after(self) -> dict[str, Any]:
+        """Answer fetches and fire timers until the script has settled."""
+        outstanding = 0
+        while (state := self._step("state")) == "pending":
+            for call in json.loads(self._step("calls")):
+                self._pipe.write({"fetch": call})
+                outstanding += 1
+            wait = self._step("next_timer", self._clock())
+            if outstanding == 0 and wait < 0:
+                message = "its promise can never settle: nothing is left that could do it"
+                return {"error": {"code": "script_never_settles", "message": message}}
+            answer = self._pipe.read(None if wait < 0 else wait / 1000)
+            if answer is not None:
+                outstanding -= 1
+                self._step("answer", answer["id"], json.dumps(answer["answer"]))
+            else:
+                self._step("fire", self._clock())
+        return self._ended(state)
+
+    def _ended(self, state: str) -> dict[str, Any]:
+        match state:
+            case "done":
+                try:
+                    return {"output": json.loads(self._step("output"))}
+                except RecursionError:
+                    return _error("script_output_unusable", "the returned value is nested too deep")
+            case "too_large":
+                return _error("script_output_too_large", "the returned value is over 256 KB")
+            case "not_json":
+                return _error("script_output_unusable", "the returned value is no JSON")
+        return {"error": _failure(json.loads(self._step("failure")))}
+
+    def _clock(self) -> int:
+        return int((time.monotonic() - self._began) * 1000)
+
+    def _logs(self) -> Any:
+        with suppress(Exception):  # a script may have spoilt what writes them
+            return json.loads(self._step("logs"))
+        return [[], 0]
+
+    def _memory(self) -> int:
+        with suppress(Exception):
+            return int(self._racer.heap_stats()["used_heap_size"])
+        return 0
+
+    def close(self) -> None:
+        """Give the isolate back; without this the process hangs at its end."""
+        self._racer.close()
+
+
+def _error(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def _failure(told: dict[str, str]) -> dict[str, Any]:
+    message = f"{told['name']}: {told['message']}" if told["name"] else told["message"]
+    error: dict[str, Any] = {"code": "script_failed", "message": message}
+    if frame := _FRAME.search(told["stack"]):
+        error |= {"line": int(frame[1]) - 1, "column": int(frame[2])}
+    return error
+
+
+def _syntax_error(text: str) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": "script_syntax", "message": "SyntaxError"}
+    if found := _PARSE_LINE.match(text):
+        error |= {"message": found[2][:500], "line": max(1, int(found[1]) - 1)}
+    if caret := _CARET.search(text):
+        error["column"] = len(caret[1]) + 1
+    return error
+
+
+def _jobs(pipe: Pipe) -> Iterator[Any]:
+    while True:
+        yield pipe.read()
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts (0 where the system does not tell)."""
+    with suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        if found := re.search(r"^VmData:\s+(\d+) kB$", status, re.MULTILINE):
+            return int(found[1]) * 1024
+    return 0
+
+
+def _leave_the_network(libc: Any) -> bool:
+    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET
+    with suppress(AttributeError):  # not on this system
+        return bool(libc.unshare(flags) == 0)
+    return False
+
+
+def _give_up_privileges(libc: Any) -> None:
+    os.chdir("/")
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    with suppress(AttributeError):
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    for limit, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, 32),
+    ):
+        resource.setrlimit(limit, (most, most))
+
+
+def _limit(base: int, job: dict[str, Any]) -> None:
+    """Limit memory and CPU for one script; what the process itself has taken comes on top."""
+    if base:
+        most = base + (job["memory_limit_mb"] + SLACK_MB) * MEGABYTE
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime + job["timeout_ms"] / 1000) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+
+
+def main() -> None:
+    """Run scripts until the input ends."""
+    libc = ctypes.CDLL(None)
+    off_network = _leave_the_network(libc)
+    pipe = Pipe()
+    around = pipe.read()
+    # Without a just-in-time compiler V8 starts within a limit of memory, and offers less to attack.
+    py_mini_racer.init_mini_racer(flags=("--single-threaded", "--jitless"))
+    py_mini_racer.MiniRacer().close()  # reads its files now, while it may
+    base = _data_bytes()
+    _give_up_privileges(libc)
+    pipe.write({"ready": True, "off_network": off_network})
+    for job in _jobs(pipe):
+        _limit(base, job)
+        script = Script(job, pipe, around)
+        pipe.write({"ended": script.run()})
+        script.close()
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit(0)
