@@ -17,12 +17,14 @@ from actors import registry as all_actions
 from api import (
     actions,
     branches,
+    code,
     contacts,
     enrolments,
     events,
     executions,
     operations,
     palette,
+    webhook_secrets,
     workflows,
 )
 from api.bodies import LARGEST_BODY
@@ -59,6 +61,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *events.ROUTES,
     *contacts.ROUTES,
     *operations.ROUTES,
+    *code.ROUTES,
+    *webhook_secrets.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = ()
@@ -98,6 +102,7 @@ def create_app(
     )
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
+    app.cleanup_ctx.append(code.sandbox)
     return app
 
 

@@ -88,7 +88,7 @@ class Script:
         try:
             function = self._racer.eval(code)
         except py_mini_racer.JSParseException as error:
-            return {"error": _syntax_error(str(error))}
+            return {"error": _syntax_error(str(error), self._job["code"])}
         if self._job["check_only"]:
             return {"output": None}
         self._step = self._racer.eval(self._around["prelude"])
@@ -101,10 +101,10 @@ class Script:
                 return _error("script_syntax", "SyntaxError: unbalanced braces")
             self._step("begin", function, self._job["given"])
             ended = self._look_after()
-        except py_mini_racer.JSOOMException:
-            most = self._job["memory_limit_mb"]
-            return _error("script_memory", f"the script needs more than {most} MB")
-        except py_mini_racer.JSEvalException:
+        except (py_mini_racer.JSOOMException, py_mini_racer.JSEvalException):
+            if self._racer.was_hard_memory_limit_reached():
+                most = self._job["memory_limit_mb"]
+                return _error("script_memory", f"the script needs more than {most} MB")
             ended = _error("script_failed", "the script broke what it runs in")
         return {**ended, "logs": self._logs(), "memory_bytes": self._memory()}
 
@@ -170,9 +170,14 @@ def _failure(told: dict[str, str]) -> dict[str, Any]:
     return error
 
 
-def _syntax_error(text: str) -> dict[str, Any]:
+def _syntax_error(text: str, code: str) -> dict[str, Any]:
     error: dict[str, Any] = {"code": "script_syntax", "message": "SyntaxError"}
-    if found := _PARSE_LINE.match(text):
+    lines = code.split("\n")
+    found = _PARSE_LINE.match(text)
+    if found and int(found[1]) - 1 > len(lines):  # in what we put behind the code
+        message = "SyntaxError: unexpected end of the script"
+        return error | {"message": message, "line": len(lines), "column": len(lines[-1]) + 1}
+    if found:
         error |= {"message": found[2][:500], "line": max(1, int(found[1]) - 1)}
     if caret := _CARET.search(text):
         error["column"] = len(caret[1]) + 1
