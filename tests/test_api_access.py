@@ -1,5 +1,6 @@
 """Who may call the API: tokens, roles, accounts."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -122,8 +123,8 @@ async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
 
     for route in ROUTES:
         if route.method == "GET" and "{" not in route.path and "types" not in route.path:
-            page = await other.get(route.path)
-            assert page == {"items": [], "next_cursor": None}, route
+            page = json.dumps(await other.get(route.path))
+            assert not [id_ for id_ in foreign.values() if id_ in page], route
     for name in ("workflow_id", "contact_id"):
         assert (await other.get("/api/v1/executions", **{name: foreign[name]}))["items"] == []
     assert (await other.get("/api/v1/contacts", email="ada@example.com"))["items"] == []
@@ -206,7 +207,7 @@ def test_a_viewer_reads_and_an_admin_may_do_everything() -> None:
     assert Permission.EDIT_WORKFLOWS in ROLES["editor"]
     assert ROLES["admin"] == set(Permission)
     for route in ROUTES:
-        assert (route.permission is Permission.READ) is (route.method == "GET"), route
+        assert route.method == "GET" or route.permission is not Permission.READ, route
 
 
 def test_the_command_line_prints_a_token_alone(
