@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from runtime.secret_keys import KEY_BYTES, parse_keys
 from runtime.settings import Settings
+from runtime.signing import Signer
 
 _PREFIX: Final = "cbs1"
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D: random nonces of 96 bits, for up to 2^32 secrets a key
@@ -45,6 +46,7 @@ class Vault:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
         self._current = next(iter(keys), None)
+        self._keys = tuple(keys.values())
 
     def seal(self, secret: str, place: str) -> str:
         """Encrypt a secret for the place where it will stand; VaultError without a key."""
@@ -70,6 +72,10 @@ class Vault:
             message = "A secret is damaged, or stands where it was not put."
             raise VaultError("secret_damaged", message) from None
         return plain.decode()
+
+    def signer(self, purpose: str) -> Signer:
+        """Give what signs links of one purpose with keys derived from these."""
+        return Signer(self._keys, purpose)
 
     def is_current(self, sealed: str) -> bool:
         """Whether the key that seals now has sealed this; otherwise it is to be sealed anew."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -167,6 +167,25 @@ class Settings(BaseSettings):
         description="a transaction that is idle for longer is ended",
     )
 
+    # Where files are kept
+    files_url: str | None = Field(
+        None,
+        pattern=r"^s3://[^/\s]+",
+        description="s3://bucket/prefix that keeps uploaded files, of any S3-compatible service; "
+        "unset: the folder files in the data folder, which all processes must share",
+    )
+    files_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+",
+        description="address of the S3-compatible service; unset: Amazon's",
+    )
+    files_region: str = Field("us-east-1", min_length=1, description="region of the bucket")
+    files_access_key: SecretStr | None = Field(
+        None, description="access key id for the bucket; unset: what the machine's role gives"
+    )
+    files_secret_key: SecretStr | None = Field(None, description="secret access key for the bucket")
+    largest_file_mb: int = Field(25, ge=1, le=1000, description="size of an upload, at most")
+
     # What is kept, and for how long
     retention_tickets_days: _Retention = Field(1, description="finished Procrastinate jobs")
     retention_events_days: _Retention = Field(90, description="domain events")
@@ -198,6 +217,11 @@ class Settings(BaseSettings):
     def slots_of(self, family: str) -> int:
         """How many effects of a family one worker has in flight at once."""
         return self.slots.get(family, 50)
+
+
+_SECRETS: Final = frozenset(
+    name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)
+)
 
 
 def variable_of(field: str) -> str:
@@ -248,6 +272,6 @@ def _sentence(fault: ErrorDetails) -> str:
     name, *keys = map(str, fault["loc"])
     variable = name if name.isupper() else variable_of(name)
     place = variable + "".join(f"[{key!r}]" for key in keys)
-    is_secret = variable in {"DATABASE_URL", variable_of("secret_keys")}
+    is_secret = name in _SECRETS or variable == "DATABASE_URL"
     value = "" if is_secret else f" = {str(fault['input'])[:80]!r}"
     return f"{place}{value}: {reason}"

@@ -39,6 +39,9 @@ class Answers(Protocol):
     async def keep_house(self) -> None:
         """Delete what is past its retention, finish stalled tickets."""
 
+    async def keep_files(self) -> None:
+        """Remove content that no file stands for."""
+
 
 def every(seconds: int) -> str:
     """A cron line for every so many seconds of a minute: croniter takes them last, not first."""
@@ -91,6 +94,11 @@ def make_app(dsn: str, *, sweep_seconds: int) -> procrastinate.App:
     @app.task(name="keep_house", queue="maintenance", pass_context=True, queueing_lock="keep_house")
     async def keep_house(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - given
         await _worker(context).keep_house()
+
+    @app.periodic(cron="17 3 * * *")
+    @app.task(name="keep_files", queue="maintenance", pass_context=True, queueing_lock="keep_files")
+    async def keep_files(context: JobContext, timestamp: int) -> None:  # noqa: ARG001 - given
+        await _worker(context).keep_files()
 
     return app
 

@@ -24,6 +24,7 @@ from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
 from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
 from runtime.events import hand_on
+from runtime.file_upkeep import remove_stale
 from runtime.house import House
 from runtime.housekeeping import keep_house
 from runtime.ids import new_id
@@ -34,6 +35,7 @@ from runtime.registry import Registry
 from runtime.secrets import vault_of
 from runtime.settings import Settings
 from runtime.step_pool import StepPool
+from runtime.storage import storage_of
 from runtime.supervisor import Supervisor
 from runtime.sweep import sweep
 from runtime.tickets import WAKE_QUEUES, make_app
@@ -158,6 +160,10 @@ class Worker:
     async def keep_house(self) -> None:
         """Delete what is past its retention, finish stalled tickets."""
         await keep_house(self._pool, self._settings)
+
+    async def keep_files(self) -> None:
+        """Remove content that no file stands for."""
+        await remove_stale(self._pool, storage_of(self._settings))
 
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
         """Work until `stop` is set (then drain) or until this identity is fenced off."""

@@ -9,12 +9,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
-from api.calls import Route
+from api.calls import PublicRoute, Route
 from api.problems import MEDIA_TYPE, ShownProblem
-from api.server import ROUTES
+from api.server import PUBLIC_ROUTES, ROUTES
 from api.shown import Download
 
-_ROUTES = {(route.method, route.path): route for route in ROUTES}
+_ALL: tuple[Route | PublicRoute, ...] = (*ROUTES, *PUBLIC_ROUTES)
+_ROUTES = {
+    (route.method, route.path): route for route in _ALL if isinstance(route, Route) or route.answers
+}
 
 
 class Contract:
@@ -42,7 +45,7 @@ class Contract:
         assert not self.breaches, "\n".join(self.breaches)
 
 
-def breach_of(route: Route, response: web.StreamResponse) -> str | None:
+def breach_of(route: Route | PublicRoute, response: web.StreamResponse) -> str | None:
     """What of a response its route does not declare; None if it keeps to the contract."""
     status = response.status
     if status in route.answers:

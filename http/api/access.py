@@ -35,7 +35,7 @@ class Permission(StrEnum):
 PERMITS: Final[dict[Permission, str]] = {
     Permission.READ: "read definitions, CRM data, executions and one's own user",
     Permission.EDIT_WORKFLOWS: "make, change, activate, pause and delete workflows, their actions "
-    "and branches, and message templates",
+    "and branches, message templates and files",
     Permission.EDIT_CONTACTS: "make, change and delete contacts, their tags, tasks, notes and "
     "opportunities; import and export them",
     Permission.RUN: "enrol contacts, steer executions, send events, test code",

@@ -15,6 +15,7 @@ from api.openapi_actions import config_keys, name_types
 from api.openapi_answers import HEADERS, PROBLEM, name_of, problem, success
 from api.openapi_schemas import SHOWN, TAKEN, Key, Schema, Schemas, query_parameters
 from api.shown import Download
+from api.uploads import FORM
 from runtime.registry import Registry
 
 _INTRODUCTION: Final = """\
@@ -24,6 +25,13 @@ Ids are UUIDs, instants RFC 3339 in UTC. What is refused is `application/problem
 with a stable `code`; wrong fields are named by their paths. Unknown fields and parameters are \
 refused. Text holds no NUL. What belongs to another account is answered as if it did not exist."""
 
+_FORM: Final[Schema] = {
+    "schema": {
+        "type": "object",
+        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        "required": ["file"],
+    }
+}
 _UUID: Final[Schema] = {"type": "string", "format": "uuid"}
 
 
@@ -116,7 +124,9 @@ def _responses(route: Route | PublicRoute, schemas: Schemas) -> Schema:
 
 
 def _body(route: Route, schemas: Schemas) -> Schema | None:
-    content: Schema = {media_type: {} for media_type in route.upload}
+    content: Schema = {
+        media_type: _FORM if media_type == FORM else {} for media_type in route.upload
+    }
     if route.body:
         content["application/json"] = {"schema": schemas[route.body, TAKEN]}
     return {"required": not route.body_is_optional, "content": content} if content else None

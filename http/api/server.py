@@ -22,6 +22,7 @@ from api import (
     enrolments,
     events,
     executions,
+    files,
     operations,
     palette,
     webhook_secrets,
@@ -63,9 +64,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *operations.ROUTES,
     *code.ROUTES,
     *webhook_secrets.ROUTES,
+    *files.ROUTES,
 )
 
-PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = ()
+PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
 """What providers call back and what links in messages lead to."""
 
 # How long requests that are under way may take once the server is told to stop.
