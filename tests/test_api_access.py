@@ -61,6 +61,12 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
     enrolled = await caller.post(f"{path}/enroll", {"contact_ids": [contact["id"]]})
     await caller.post(f"{path}/pause")
     [action] = await caller.chain(path)
+    file = await caller.call(
+        "POST",
+        "/api/v1/files?name=note.txt",
+        data=b"A note.",
+        headers={"Content-Type": "text/plain"},
+    )
     account_id = await pool.fetchval("select account_id from contacts where id = $1", contact["id"])
     async with pool.acquire() as db, db.transaction():
         operation_id = await operations.begin(db, account_id, "test", {})
@@ -70,6 +76,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "contact_id": contact["id"],
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
+        "file_id": file.data["id"],
     }
 
 
@@ -87,6 +94,7 @@ async def contents(pool: asyncpg.Pool) -> list[str]:
         "lanes",
         "domain_events",
         "operations",
+        "files",
     )
     return [
         await pool.fetchval(f"select coalesce(json_agg(t order by t.id), '[]')::text from {t} t")
