@@ -25,7 +25,7 @@ queries = load("contact_changes")
 
 LONGEST_NAME = 200
 FIELDS = ("first_name", "last_name", "email", "phone", "time_zone", "owner_id")
-_COLUMNS = (
+COLUMNS = (
     "account_id", "id", "first_name", "last_name", "email", "email_normalized",
     "phone", "phone_normalized", "time_zone", "owner_id", "custom_fields",
 )  # fmt: skip
@@ -93,7 +93,7 @@ async def write(stage: Stage, contacts: Iterable[Contact]) -> None:
     """Write contacts as they are now, in one statement, ordered by id."""
     ordered = sorted(contacts, key=lambda contact: contact["id"])
     if ordered:
-        columns = [[contact[name] for contact in ordered] for name in _COLUMNS]
+        columns = [[contact[name] for contact in ordered] for name in COLUMNS]
         await stage.db.execute(queries.update_contacts, *columns, stage.now)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -49,7 +50,37 @@ BODIES = {
     "/api/v1/workflows/{workflow_id}/branches": {"name": "x"},
     "/api/v1/workflows/{workflow_id}/enroll-by-tag": {"tag_id": str(uuid4())},
     "/api/v1/workflows/{workflow_id}/enroll": {"contact_ids": [str(uuid4())]},
+    "/api/v1/pipelines/{pipeline_id}/stages": {"name": "x"},
+    "/api/v1/pipelines/{pipeline_id}/stages/reorder": {"stage_ids": []},
+    "/api/v1/pipelines/{pipeline_id}/stages/{stage_id}": {"name": "x"},
 }
+
+
+def body_for(route: Route) -> dict[str, Any] | None:
+    """What is sent to a route; a PATCH may say nothing."""
+    return BODIES.get(route.path, {} if route.method == "PATCH" else None)
+
+
+async def crm_of(caller: Caller, contact_id: str, workflow_id: str) -> dict[str, str]:
+    """One of everything in the CRM, by the names that paths use."""
+    bodies: dict[str, dict[str, Any]] = {
+        "tag": {"name": "VIP"},
+        "custom_field": {"key": "company"},
+        "campaign": {"name": "Spring", "workflow_id": workflow_id},
+        "pipeline": {"name": "Sales", "stages": ["Lead"]},
+        "task": {"title": "Call", "contact_id": contact_id},
+        "note": {"content": "Hello", "contact_id": contact_id},
+        "user": {"email": "kim@example.com"},
+        "team": {"name": "Sales"},
+    }
+    made = {
+        word: await caller.post(f"/api/v1/{word.replace('_', '-')}s", body)
+        for word, body in bodies.items()
+    }
+    deal = {"name": "Deal", "contact_id": contact_id, "pipeline_id": made["pipeline"]["id"]}
+    made["opportunity"] = await caller.post("/api/v1/opportunities", deal)
+    made["stage"] = made["pipeline"]["stages"][0]
+    return {f"{word}_id": row["id"] for word, row in made.items()}
 
 
 async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
@@ -77,6 +108,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
         "file_id": file.data["id"],
+        **await crm_of(caller, contact["id"], path.rpartition("/")[2]),
     }
 
 
@@ -95,6 +127,18 @@ async def contents(pool: asyncpg.Pool) -> list[str]:
         "domain_events",
         "operations",
         "files",
+        "tags",
+        "custom_fields",
+        "campaigns",
+        "pipelines",
+        "pipeline_stages",
+        "opportunities",
+        "opportunity_stage_history",
+        "tasks",
+        "notes",
+        "users",
+        "teams",
+        "accounts",
     )
     return [
         await pool.fetchval(f"select coalesce(json_agg(t order by t.id), '[]')::text from {t} t")
@@ -119,7 +163,7 @@ async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
     before = await contents(pool)
 
     for route in with_ids():
-        body = None if route.method in {"GET", "DELETE"} else BODIES.get(route.path)
+        body = None if route.method in {"GET", "DELETE"} else body_for(route)
         answers = [
             await other.refused(route.method, filled(route, ids), body)
             for ids in (foreign, unknown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from actors.custom_fields import CustomField, CustomFields, custom_field, to_fie
 from actors.rendered import UnusableError
 from api.bodies import Body
 from api.fields import Object
+from api.problems import invalid
 from runtime.configuration import MOST_FAULTS, Fault, path_of
 from runtime.database import Connection
 from runtime.ids import new_id
@@ -66,6 +68,21 @@ async def rules_of(
         {r["key"]: CustomField(r["key"], r["field_type"], tuple(r["options"])) for r in defined},
         frozenset(row["id"] for row in users),
     )
+
+
+async def checked_rows(
+    db: Connection | asyncpg.Pool,
+    account_id: UUID,
+    contacts: Sequence[NewContact],
+    *,
+    is_list: bool,
+) -> list[Row]:
+    """Check contacts and bring them to rows; a 422 Problem names what is wrong."""
+    rules = await rules_of(db, account_id, contacts)
+    rows, faults = await asyncio.to_thread(rows_of, contacts, rules, is_list=is_list)
+    if faults:
+        raise invalid(*faults)
+    return rows
 
 
 def rows_of(

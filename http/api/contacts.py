@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -15,11 +14,11 @@ from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
-from api.contact_rows import NewContact, Row, columns, queries, rows_of, rules_of
+from api.contact_rows import NewContact, Row, checked_rows, columns, queries
 from api.contact_search import ContactPage, conditions_of
 from api.fields import Object
 from api.lists import List, page_of
-from api.problems import conflict, invalid, not_found
+from api.problems import conflict, not_found
 from api.shown import Shown
 from runtime import clock
 from runtime.bells import Bells
@@ -80,7 +79,7 @@ class ShownContacts(Shown):
 async def create(call: Call) -> web.Response:
     """Make a contact; a 409 Problem if its e-mail address is another contact's."""
     new = await call.body(NewContact)
-    rows = await _checked(call, [new], is_list=False)
+    rows = await checked_rows(call.pool, call.account_id, [new], is_list=False)
     async with call.transaction() as db:
         made, bells = await _add(call, db, rows)
         if not made:
@@ -98,7 +97,7 @@ async def create_many(call: Call) -> web.Response:
     Each outcome has the contact's id, for a skipped one that of the contact who has the address.
     """
     new = await call.body(NewContacts, LARGEST_BULK)
-    rows = await _checked(call, new.contacts, is_list=True)
+    rows = await checked_rows(call.pool, call.account_id, new.contacts, is_list=True)
     async with call.transaction() as db:
         made, bells = await _add(call, db, rows)
         emails = [row["email_normalized"] for row in rows if row["id"] not in made]
@@ -115,14 +114,6 @@ def _outcome(row: Row, made: set[UUID], owners: dict[str, UUID]) -> dict[str, An
         return {"contact_id": row["id"], "outcome": "created"}
     owner = owners.get(row["email_normalized"])
     return {"contact_id": owner, "outcome": "skipped", "reason": "email_taken"}
-
-
-async def _checked(call: Call, contacts: Sequence[NewContact], *, is_list: bool) -> list[Row]:
-    rules = await rules_of(call.pool, call.account_id, contacts)
-    rows, faults = await asyncio.to_thread(rows_of, contacts, rules, is_list=is_list)
-    if faults:
-        raise invalid(*faults)
-    return rows
 
 
 async def _add(call: Call, db: Connection, rows: Sequence[Row]) -> tuple[set[UUID], Bells]:

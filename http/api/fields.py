@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from actors.instants import FIRST, LAST
+from actors.rendered import UnusableError
 
 INT32_MAX = 2**31 - 1
 
@@ -27,6 +29,23 @@ def _in_utc(instant: datetime) -> datetime:
     if not FIRST <= moment <= LAST:
         raise PydanticCustomError("date_out_of_range", "must lie in the years 1 to 9999")
     return moment
+
+
+def checked(check: Callable[[str], Any]) -> AfterValidator:
+    """Take what a check of the actions makes of a text; UnusableError becomes a fault."""
+
+    def validate(text: str) -> Any:
+        try:
+            return check(text)
+        except UnusableError as error:
+            raise PydanticCustomError(error.code, "{reason}", {"reason": error.message}) from None
+
+    return AfterValidator(validate)
+
+
+def left_out() -> Any:
+    """Say that a body may leave a field out, which is not the same as null: it then stays."""
+    return Field(default_factory=lambda: None)
 
 
 Name = Annotated[str, StringConstraints(max_length=200), AfterValidator(_not_blank)]

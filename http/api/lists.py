@@ -35,7 +35,7 @@ from runtime.configuration import Fault, did_you_mean
 
 LONGEST_CURSOR: Final = 4_000
 _DECLARED: Final = re.compile(r"-- (filter|sort) ([a-z][a-z0-9_]*): (.+)")
-_SORT: Final = re.compile(r"(.+) (\w+), (\S+) (\w+)")
+_SORT: Final = re.compile(r"(.+) (\w+), (.+) (\w+)")
 _MARK_LENGTH: Final = 8
 
 

@@ -56,3 +56,28 @@ WHERE c.account_id = $1 AND c.erased_at IS NULL
 -- sort created_at: c.created_at timestamptz, c.id uuid
 -- sort name: lower(coalesce(c.last_name, c.first_name, c.email, '')) text, c.id uuid
 ;
+
+-- name: log_changes
+-- Write which fields of a contact a user changed, from what to what.
+INSERT INTO contact_field_changes
+    (account_id, contact_id, field, old_value, new_value, user_id, changed_at)
+SELECT $1, $2, w.field, w.old, w.new, $6, $7
+FROM unnest($3::text[], $4::jsonb[], $5::jsonb[]) AS w (field, old, new);
+
+-- name: lock_contact
+-- Lock a contact as batches do, before anything of it is changed.
+SELECT c.id, c.account_id, c.first_name, c.last_name, c.email, c.email_normalized, c.phone,
+    c.phone_normalized, c.time_zone, c.owner_id, c.custom_fields, c.created_at, c.updated_at
+FROM contacts c
+WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: timeline
+-- What happened to a contact; see api/lists.py.
+SELECT t.at, t.what, t.detail, t.reference_id
+FROM contact_timeline t
+WHERE t.account_id = $1 AND t.contact_id = $2
+-- filter at_from: t.at >= :value
+-- filter at_before: t.at < :value
+-- sort at: coalesce(t.at, 'infinity'::timestamptz) timestamptz, (t.what || ' ' || t.reference_id) text
+;
