@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from runtime import workers
+from runtime import currency_rates, workers
 from runtime.batch import Batches
 from runtime.bell import OPERATIONS, Bell
 from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
@@ -169,6 +169,7 @@ class Worker:
         """Work until `stop` is set (then drain) or until this identity is fenced off."""
         await workers.register(self._pool, self.id, self.families, self.lease)
         log.info("worker.started", worker_id=str(self.id), families=self.families)
+        await currency_rates.seed(self._pool)
         fenced = asyncio.Event()
         supervisor = Supervisor()
         try:

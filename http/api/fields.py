@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, NoReturn
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from actors.instants import FIRST, LAST
@@ -62,6 +62,23 @@ Position = Annotated[int, Field(ge=0, le=INT32_MAX)]
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A date with time and zone, in ISO 8601, brought to UTC."""
+
+
+def _day(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value) if len(value) == 10 else _no_day()
+        except ValueError:
+            _no_day()
+    return value
+
+
+def _no_day() -> NoReturn:
+    raise PydanticCustomError("date", "a day is written as 2026-12-31")
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+"""A day of the calendar in ISO 8601."""
 
 Object = dict[str, Any]
 """Any JSON object."""

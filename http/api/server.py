@@ -23,6 +23,7 @@ from api import (
     contact_changes,
     contact_tags,
     contacts,
+    currency_rates,
     custom_fields,
     enrolments,
     events,
@@ -91,6 +92,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *code.ROUTES,
     *webhook_secrets.ROUTES,
     *files.ROUTES,
+    *currency_rates.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
