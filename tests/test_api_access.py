@@ -43,7 +43,7 @@ def with_ids() -> Iterator[Route]:
     return (route for route in ROUTES if "{" in route.path)
 
 
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/workflows/{workflow_id}/actions": {"action_type": "add_tag"},
     "/api/v1/workflows/{workflow_id}/actions/reorder": {"action_ids": []},
     "/api/v1/workflows/{workflow_id}/actions/{action_id}": {"is_enabled": False},

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api import campaigns, notes, opportunities, tasks
 from api.contacts import CONTACTS
 from runtime.settings import Settings
 from tests.api_desk import Caller, Desk, open_desk
@@ -31,16 +32,6 @@ async def editor(desk: Desk) -> Caller:
 async def names(editor: Caller, **query: str) -> list[str]:
     items = (await editor.get(ALL, **query))["items"]
     return [item["first_name"] for item in items]
-
-
-async def walk(editor: Caller, limit: int, **query: str) -> list[dict[str, Any]]:
-    """All items of all pages."""
-    page = await editor.get(ALL, limit=str(limit), **query)
-    items: list[dict[str, Any]] = page["items"]
-    while page["next_cursor"]:
-        page = await editor.get(ALL, limit=str(limit), cursor=page["next_cursor"], **query)
-        items += page["items"]
-    return items
 
 
 async def test_a_list_is_sorted_by_the_key_that_is_asked_for(editor: Caller) -> None:
@@ -107,19 +98,54 @@ async def test_all_pages_together_hold_what_was_there_once_and_in_order(
     account = await desk.caller()
     if people:
         await account.post(BULK, {"contacts": [{"last_name": name} for name in people]})
-    expected = [item["id"] for item in await walk(account, 200, sort=sort)]
-    assert len(expected) == len(people)
+    added = [(ALL, {"last_name": name}) for name in late]
+    assert await walk_beside(account, ALL, added, limit=str(limit), sort=sort) == len(people)
 
-    page = await account.get(ALL, limit=str(limit), sort=sort)
+
+TASKS = "/api/v1/tasks"
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    due=st.lists(
+        st.sampled_from([None, "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"]), max_size=6
+    ),
+    limit=st.integers(1, 3),
+    sort=st.sampled_from(["due_at", "-due_at", "created_at", "-created_at"]),
+)
+async def test_what_has_no_sort_key_has_its_place_in_the_order_too(
+    desk: Desk, due: list[str | None], limit: int, sort: str
+) -> None:
+    await desk.pool.execute("DELETE FROM contacts")
+    account = await desk.caller()
+    contact = await account.post(ALL, {"first_name": "Ada"})
+    bodies = [(TASKS, {"title": "T", "contact_id": contact["id"], "due_at": at}) for at in due]
+    for path, body in bodies:
+        await account.post(path, body)
+    assert await walk_beside(account, TASKS, bodies[:3], limit=str(limit), sort=sort) == len(due)
+
+
+async def walk_beside(
+    caller: Caller, place: str, late: list[tuple[str, dict[str, Any]]], **query: str
+) -> int:
+    """Walk all pages while more is added between them; gives how many were there before.
+
+    What was there must be seen once each, in the order in which one large page has it.
+    """
+    whole = await caller.get(place, limit="200", sort=query["sort"])
+    expected = [item["id"] for item in whole["items"]]
+    page = await caller.get(place, **query)
     seen = [item["id"] for item in page["items"]]
     while page["next_cursor"]:
         if late:
-            await account.post(ALL, {"last_name": late.pop()})
-        query = {"limit": str(limit), "sort": sort, "cursor": page["next_cursor"]}
-        page = await account.get(ALL, **query)
+            await caller.post(*late.pop())
+        page = await caller.get(place, cursor=page["next_cursor"], **query)
         seen += [item["id"] for item in page["items"]]
     assert len(seen) == len(set(seen))
     assert [id_ for id_ in seen if id_ in set(expected)] == expected
+    return len(expected)
 
 
 async def test_contacts_are_found_by_beginnings_and_last_digits(editor: Caller) -> None:
@@ -205,9 +231,45 @@ async def test_pages_of_many_contacts_are_ranges_of_an_index(pool: asyncpg.Pool)
         "email": (("name", ("email",), 1, False), (account, "7@x.test", 51)),
     }
     for name, (composed, arguments) in plans.items():
-        text = CONTACTS.compose(*composed)
-        [plan] = await pool.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *arguments)
-        assert rows_looked_at(plan["Plan"]) < PEOPLE / 20, f"{name}: {plan}"
+        await assert_a_range(pool, name, CONTACTS.compose(*composed), arguments)
+
+
+async def test_pages_of_much_crm_data_are_ranges_of_an_index(pool: asyncpg.Pool) -> None:
+    account = await pool.fetchval("INSERT INTO accounts (name) VALUES ('Large') RETURNING id")
+    contact = await pool.fetchval(
+        "INSERT INTO contacts (account_id) VALUES ($1) RETURNING id", account
+    )
+    async with pool.acquire() as db, db.transaction():
+        await db.execute("SET LOCAL session_replication_role = replica")
+        for table, columns, values in (
+            ("tasks", "title, due_at", "'T', now() + n * interval '1 hour'"),
+            ("notes", "content", "'N'"),
+            ("opportunities", "pipeline_id, stage_id, name", "$2, $2, 'O'"),
+            ("campaign_enrollments", "campaign_id, enrolled_at", "$2, now() + n * interval '1 s'"),
+        ):
+            await db.execute(
+                f"INSERT INTO {table} (account_id, contact_id, {columns})"
+                f" SELECT $1, $2, {values} FROM generate_series(1, 20000) n",
+                account,
+                contact,
+            )
+            await db.execute(f"ANALYZE {table}")
+    later = ("2027-01-01 00:00:00+00", "018f0000-0000-7000-8000-000000000000", 51)
+    for name, text, own in (
+        ("due", tasks.LIST.compose("due_at", (), 1, True), ()),
+        ("new tasks", tasks.LIST.compose("-created_at", (), 1, True), ()),
+        ("notes", notes.LIST.compose("-created_at", (), 1, True), ()),
+        ("opportunities", opportunities.LIST.compose("-created_at", (), 1, True), ()),
+        ("enrolments", campaigns.ENROLLMENTS.compose("-enrolled_at", (), 2, True), (contact,)),
+    ):
+        await assert_a_range(pool, name, text, (account, *own, *later))
+
+
+async def assert_a_range(
+    pool: asyncpg.Pool, name: str, text: str, arguments: tuple[Any, ...]
+) -> None:
+    [plan] = await pool.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *arguments)
+    assert rows_looked_at(plan["Plan"]) < PEOPLE / 20, f"{name}: {plan}"
 
 
 def rows_looked_at(node: dict[str, Any]) -> int:
