@@ -173,8 +173,6 @@ class OperationRuns:
         self, type_: OperationType, work: Work, items: Sequence[Any]
     ) -> list[Sequence[ItemError]]:
         """Perform items whole, or in halves when that fails: the culprit fails alone."""
-        if not items:
-            return []
         before = dict(work.result)
         try:
             async with work.db.transaction():
@@ -182,7 +180,7 @@ class OperationRuns:
         except OperationError:
             raise
         except Exception as error:
-            if is_transient(error) or is_lost(work.db, error):
+            if not items or is_transient(error) or is_lost(work.db, error):
                 raise
             work.result = before
             if len(items) == 1:

@@ -100,7 +100,7 @@ class Caller:
 
 async def _read(response: ClientResponse) -> Answer:
     raw = await response.read()
-    is_json = "json" in response.content_type
+    is_json = response.content_type.endswith("json")
     if response.status >= 400 and response.method != "HEAD":
         assert response.content_type == "application/problem+json"
     data = json.loads(raw) if raw and is_json else raw

@@ -91,10 +91,11 @@ async def list_all(call: Call) -> web.Response:
 
 async def read(call: Call) -> web.Response:
     """Read one operation: how far it is, or what came out of it."""
-    return answer(await _find(call))
+    return answer(await find(call))
 
 
-async def _find(call: Call, db: Connection | None = None) -> dict[str, Any]:
+async def find(call: Call, db: Connection | None = None) -> dict[str, Any]:
+    """Find the operation of the path, or a 404 Problem."""
     row = await operations.read(db or call.pool, call.account_id, call.id("operation_id"))
     if row is None:
         raise not_found("operation")
@@ -104,7 +105,7 @@ async def _find(call: Call, db: Connection | None = None) -> dict[str, Any]:
 async def list_errors(call: Call) -> web.Response:
     """List what the operation could not do, in the order in which it came upon it."""
     page = call.parameters(ErrorPage)
-    shown = await _find(call)
+    shown = await find(call)
     rows = await call.pool.fetch(
         queries.errors, call.account_id, shown["id"], page.after, page.limit + 1
     )
@@ -116,10 +117,10 @@ async def list_errors(call: Call) -> web.Response:
 async def cancel(call: Call) -> web.Response:
     """End an operation behind what it is just doing; what is done stays done."""
     async with call.transaction() as db:
-        before = await _find(call, db)
+        before = await find(call, db)
         if await operations.cancel(db, call.account_id, before["id"]) is None:
             raise conflict("operation_has_ended", f"The operation is {before['status']}.")
-        after = await _find(call, db)
+        after = await find(call, db)
         await call.record(db, "operation.cancelled", ("operation", before["id"]), before, after)
     return answer(after)
 

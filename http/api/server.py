@@ -29,6 +29,7 @@ from api import (
     events,
     executions,
     files,
+    imports,
     notes,
     operations,
     opportunities,
@@ -93,6 +94,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *webhook_secrets.ROUTES,
     *files.ROUTES,
     *currency_rates.ROUTES,
+    *imports.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
