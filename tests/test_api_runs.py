@@ -215,3 +215,31 @@ async def test_an_event_starts_the_workflows_that_listen(editor: Caller, world: 
     await world.settle()
     page = await editor.get("/api/v1/executions", workflow_id=made["id"])
     assert [execution["status"] for execution in page["items"]] == ["completed"]
+
+
+async def test_many_events_are_taken_in_and_each_is_answered_for(
+    editor: Caller, world: World
+) -> None:
+    contact, execution = await waiting(editor, world)
+    event = {"event_type": "form_submit", "contact_id": contact}
+    events = [
+        {**event, "dedupe_key": "one"},
+        {**event, "contact_id": str(uuid4())},
+        {**event, "dedupe_key": "one"},
+        event,
+    ]
+    said = await editor.post("/api/v1/events/bulk", {"events": events})
+    assert [o["outcome"] for o in said["outcomes"]] == [
+        "taken_in", "refused", "duplicate", "taken_in",
+    ]  # fmt: skip
+    assert (said["taken_in"], said["duplicate"], said["refused"]) == (2, 1, 1)
+    assert said["outcomes"][1]["reason"] == "contact_unknown"
+    await world.settle()
+    ended = await editor.get(f"/api/v1/executions/{execution}")
+    assert ended["status"] == "completed"
+    again = await editor.post("/api/v1/events/bulk", {"events": events[:1]})
+    assert again["outcomes"][0]["outcome"] == "duplicate"
+
+    for key, status in (("one", 200), ("two", 202)):
+        answer = await editor.call("POST", "/api/v1/events", {**event, "dedupe_key": key})
+        assert (answer.status, answer.data["is_new"]) == (status, status == 202)

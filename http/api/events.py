@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from collections import Counter
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
@@ -20,6 +21,10 @@ from runtime.events import IncomingEvent, take_in
 from sql import load
 
 queries = load("api_contacts")
+known = load("events")
+
+MOST_EVENTS: Final = 10_000
+LARGEST_BULK: Final = 8 << 20
 
 
 class NewEvent(Body):
@@ -40,10 +45,31 @@ class ShownEvent(Shown):
     is_new: bool
 
 
-async def create(call: Call) -> web.Response:
-    """Take an event in; 202, or 200 if it was taken in before."""
-    new = await call.body(NewEvent)
-    event = IncomingEvent(
+class NewEvents(Body):
+    """Many events."""
+
+    events: Annotated[list[NewEvent], Field(min_length=1, max_length=MOST_EVENTS)]
+
+
+class EventOutcome(Shown):
+    """What became of one event."""
+
+    id: int | None
+    outcome: Literal["taken_in", "duplicate", "refused"]
+    reason: Literal["contact_unknown"] | None
+
+
+class ShownEvents(Shown):
+    """What became of each event, in the order of the request, and how many of each there were."""
+
+    taken_in: int
+    duplicate: int
+    refused: int
+    outcomes: list[EventOutcome]
+
+
+def _incoming(call: Call, new: NewEvent) -> IncomingEvent:
+    return IncomingEvent(
         call.account_id,
         new.event_type,
         new.contact_id,
@@ -52,6 +78,12 @@ async def create(call: Call) -> web.Response:
         new.execution_id,
         new.dedupe_key,
     )
+
+
+async def create(call: Call) -> web.Response:
+    """Take an event in; 202, or 200 if it was taken in before."""
+    new = await call.body(NewEvent)
+    event = _incoming(call, new)
     async with call.transaction() as db:
         if await db.fetchrow(queries.contact, call.account_id, new.contact_id) is None:
             raise invalid(Fault("contact_id", "contact_unknown", "There is no such contact."))
@@ -60,7 +92,50 @@ async def create(call: Call) -> web.Response:
     return answer({"id": event_id, "is_new": event_id is not None}, 202 if event_id else 200)
 
 
+async def create_many(call: Call) -> web.Response:
+    """Take many events in, in one commit; each is answered for by itself, in the given order.
+
+    What was taken in before, or stands twice here under one key, is a duplicate; an event of a
+    contact that the account does not have is refused and keeps no other out.
+    """
+    new = await call.body(NewEvents, LARGEST_BULK)
+    events = [_incoming(call, event) for event in new.events]
+    async with call.transaction() as db:
+        rows = await db.fetch(
+            known.known_contacts, call.account_id, [event.contact_id for event in events]
+        )
+        contacts = {row["id"] for row in rows}
+        usable = [event for event in events if event.contact_id in contacts]
+        ids, bells = await take_in(db, usable)
+    await call.ring(bells.families, events=bells.events)
+    taken = iter(ids)
+    outcomes = [
+        _outcome(next(taken)) if event.contact_id in contacts else _REFUSED for event in events
+    ]
+    counts = Counter(outcome["outcome"] for outcome in outcomes)
+    return answer(
+        {name: counts[name] for name in ("taken_in", "duplicate", "refused")}
+        | {"outcomes": outcomes}
+    )
+
+
+_REFUSED: Final = {"id": None, "outcome": "refused", "reason": "contact_unknown"}
+
+
+def _outcome(event_id: int | None) -> dict[str, Any]:
+    name = "duplicate" if event_id is None else "taken_in"
+    return {"id": event_id, "outcome": name, "reason": None}
+
+
 ROUTES: Final = (
+    Route(
+        "POST",
+        "/api/v1/events/bulk",
+        create_many,
+        Permission.RUN,
+        NewEvents,
+        answers={200: ShownEvents},
+    ),
     Route(
         "POST",
         "/api/v1/events",

@@ -14,6 +14,7 @@ from cli.environment import ROOT
 
 SIZES = {
     "inward": ("--contacts", "contacts that Callboard and the floor bring through"),
+    "bulk": ("--rows", "rows of CSV that are imported"),
     "latency": ("--times", "enrolments that are measured"),
 }
 """The benchmarks whose size can be chosen: the option that they take, and what it counts."""

@@ -97,3 +97,8 @@ INSERT INTO enrollment_refusals (account_id, workflow_id, contact_id, event_id, 
 SELECT r.account_id, r.workflow_id, r.contact_id, r.event_id, r.reason, $6
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[])
     AS r (account_id, workflow_id, contact_id, event_id, reason);
+
+-- name: known_contacts
+-- Which of these contacts the account has, other than as erased ones.
+SELECT c.id FROM contacts c
+WHERE c.account_id = $1 AND c.id = ANY ($2::uuid[]) AND c.erased_at IS NULL;
