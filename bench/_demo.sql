@@ -2,53 +2,12 @@
 -- The sample account, which came with its token.
 UPDATE accounts SET time_zone = 'America/New_York', is_test = true WHERE name = $1 RETURNING id;
 
--- name: make_people
--- Four users who take turns, as a team; one of them is on leave.
-WITH people AS (
-    INSERT INTO users (account_id, email, name, role, is_available)
-    VALUES ($1, 'ines@demo.test', 'Ines', 'admin', true), ($1, 'jon@demo.test', 'Jon', 'editor', true),
-        ($1, 'kim@demo.test', 'Kim', 'editor', true), ($1, 'lee@demo.test', 'Lee', 'editor', false)
-    RETURNING id
-),
-team AS (
-    INSERT INTO teams (account_id, name) VALUES ($1, 'Sales') RETURNING id
-),
-members AS (
-    INSERT INTO team_members (account_id, team_id, user_id)
-    SELECT $1, team.id, people.id FROM team CROSS JOIN people
-)
-SELECT id FROM team;
-
--- name: make_pipeline
--- A pipeline with two stages; gives their ids in order.
-WITH pipeline AS (
-    INSERT INTO pipelines (account_id, name) VALUES ($1, 'New business') RETURNING id
-),
-stages AS (
-    INSERT INTO pipeline_stages (account_id, pipeline_id, name, position)
-    SELECT $1, pipeline.id, s.name, s.position
-    FROM pipeline CROSS JOIN (VALUES ('Lead', 0), ('Contacted', 1)) AS s (name, position)
-    RETURNING id, pipeline_id, position
-)
-SELECT id, pipeline_id FROM stages ORDER BY position;
-
--- name: make_custom_fields
--- The custom fields that the sample contacts have.
-INSERT INTO custom_fields (account_id, key, label, field_type)
-VALUES ($1, 'company', 'Company', 'text'), ($1, 'touches', 'Touches', 'number');
-
 -- name: make_opportunities
 -- An open opportunity in the first stage for every contact.
 INSERT INTO opportunities (account_id, contact_id, pipeline_id, stage_id, name, value, currency)
 SELECT $1, c.id, $2, $3, 'Deal with ' || coalesce(c.last_name, '?'), 1000, 'USD'
 FROM contacts c
 WHERE c.account_id = $1;
-
--- name: make_campaign
--- A campaign whose steps are a workflow.
-INSERT INTO campaigns (account_id, name, status, workflow_id)
-VALUES ($1, 'Newcomers', 'active', $2)
-RETURNING id;
 
 -- name: progress
 -- How far the executions of a workflow are, and what happens next.

@@ -59,17 +59,21 @@ def sample_contacts(number: int) -> Iterator[dict[str, Any]]:
 
 
 async def set_up(db: asyncpg.Pool, api: Api, account_id: UUID, contacts: int) -> Account:
-    """Fill the account; what the API of this release has no route for is written by SQL."""
-    team_id = await db.fetchval(queries.make_people, account_id)
-    (lead, contacted) = await db.fetch(queries.make_pipeline, account_id)
-    await db.execute(queries.make_custom_fields, account_id)
+    """Fill the account over the API; its many opportunities are written by SQL."""
+    team_id = await _people(api)
+    stages = ["Lead", "Contacted"]
+    pipeline = await api.post("/pipelines", {"name": "New business", "stages": stages})
+    lead, contacted = (stage["id"] for stage in pipeline["stages"])
+    await api.post("/custom-fields", {"key": "company", "label": "Company"})
+    touches = {"key": "touches", "label": "Touches", "field_type": "number"}
+    await api.post("/custom-fields", touches)
     rows = list(sample_contacts(contacts))
     ids: list[str] = []
     for start in range(0, len(rows), MOST_AT_ONCE):
         part = rows[start : start + MOST_AT_ONCE]
         answer = await api.post("/contacts/bulk", {"contacts": part})
         ids += [outcome["contact_id"] for outcome in answer["outcomes"]]
-    await db.execute(queries.make_opportunities, account_id, lead["pipeline_id"], lead["id"])
+    await db.execute(queries.make_opportunities, account_id, UUID(pipeline["id"]), UUID(lead))
 
     newcomers = await _workflow(
         api,
@@ -77,16 +81,30 @@ async def set_up(db: asyncpg.Pool, api: Api, account_id: UUID, contacts: int) ->
         ("add_tag", {"tag_name": "Newcomer", "tag_color": "#2a9d8f"}),
         ("wait_time", {"duration": 30, "unit": "days"}),
     )
-    campaign_id = await db.fetchval(queries.make_campaign, account_id, UUID(newcomers))
+    campaign = {"name": "Newcomers", "status": "active", "workflow_id": newcomers}
+    campaign_id = (await api.post("/campaigns", campaign))["id"]
     welcome = await _workflow(
         api,
         "Welcome",
-        *_journey(
-            str(team_id), str(campaign_id), str(contacted["pipeline_id"]), str(contacted["id"])
-        ),
+        *_journey(team_id, campaign_id, pipeline["id"], contacted),
     )
     companies = len({row["custom_fields"]["company"] for row in rows})
     return Account(ids, companies, UUID(welcome), UUID(newcomers))
+
+
+async def _people(api: Api) -> str:
+    """Four users who take turns, as a team; one of them is on leave. Gives the team's id."""
+    ids = []
+    for name, role, is_available in (
+        ("Ines", "admin", True),
+        ("Jon", "editor", True),
+        ("Kim", "editor", True),
+        ("Lee", "editor", False),
+    ):
+        user = {"email": f"{name.lower()}@demo.test", "name": name, "role": role}
+        ids.append((await api.post("/users", {**user, "is_available": is_available}))["id"])
+    team_id: str = (await api.post("/teams", {"name": "Sales", "member_ids": ids}))["id"]
+    return team_id
 
 
 def _journey(

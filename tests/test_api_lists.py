@@ -106,11 +106,13 @@ TASKS = "/api/v1/tasks"
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     due=st.lists(
-        st.sampled_from([None, "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"]), max_size=6
+        st.sampled_from([None, "2030-01-01T00:00:00Z", "2031-01-01T00:00:00Z"]),
+        min_size=3,
+        max_size=6,
     ),
     limit=st.integers(1, 3),
     sort=st.sampled_from(["due_at", "-due_at", "created_at", "-created_at"]),

@@ -11,7 +11,8 @@ from aiohttp import web
 from api.access import Permission
 from api.answers import answer
 from api.calls import Call, Route
-from api.resources import emit, lock_contact
+from api.problems import not_found
+from api.resources import contact_queries, emit, lock_contact
 from api.shown import Listing, Shown
 from api.tags import TAGS, queries
 from runtime import clock
@@ -34,9 +35,9 @@ class ShownContactTag(Shown):
 async def list_all(call: Call) -> web.Response:
     """List the tags of a contact, by name."""
     contact_id = call.id("contact_id")
-    async with call.transaction() as db:
-        await lock_contact(db, call.account_id, contact_id)
-        rows = await db.fetch(queries.tags_of_contact, call.account_id, contact_id)
+    if await call.pool.fetchrow(contact_queries.contact, call.account_id, contact_id) is None:
+        raise not_found("contact")
+    rows = await call.pool.fetch(queries.tags_of_contact, call.account_id, contact_id)
     return answer({"items": [dict(row) for row in rows]})
 
 
