@@ -18,6 +18,7 @@ from sql import load
 
 queries = load("housekeeping")
 operations = load("operations")
+idempotency = load("idempotency")
 log = structlog.get_logger(__name__)
 
 INSTALMENT: Final = 1_000
@@ -39,6 +40,7 @@ async def keep_house(pool: asyncpg.Pool, settings: Settings) -> dict[str, int]:
         ("executions", queries.delete_executions, settings.retention_executions_days),
         ("refusals", queries.delete_refusals, settings.retention_executions_days),
         ("operations", operations.delete_operations, settings.retention_operations_days),
+        ("idempotency_keys", idempotency.delete_keys, settings.idempotency_hours / 24),
         ("downloads", operations.delete_downloads, settings.retention_downloads_days),
     ):
         age = timedelta(days=days)

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runtime.configuration import did_you_mean
+from runtime.public_keys import parse_public_keys
 from runtime.registry import FAMILIES
 from runtime.secret_keys import parse_keys
 
@@ -116,6 +117,46 @@ class Settings(BaseSettings):
         "scripts may reach",
     )
 
+    # Who may call the API, and how often
+    api_rate_per_second: float = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="requests of a token per second, in each API process; 0: no limit",
+    )
+    api_rate_burst: int = Field(
+        1_000, ge=1, le=1_000_000, description="requests of one token at once"
+    )
+    api_failures_per_minute: int = Field(
+        600,
+        ge=0,
+        le=1_000_000,
+        description="unusable tokens that one address may send; 0 (behind a proxy): no limit",
+    )
+    idempotency_hours: float = Field(
+        24,
+        gt=0,
+        le=720,
+        allow_inf_nan=False,
+        description="how long an answer is kept under its Idempotency-Key",
+    )
+    jwt_issuer: str | None = Field(
+        None, min_length=1, description="issuer whose JWTs are taken; unset: none are"
+    )
+    jwt_audience: str | None = Field(
+        None, min_length=1, description="what the aud of a JWT must hold"
+    )
+    jwt_jwks_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])",
+        description="where the issuer publishes its keys (JWKS); https, or loopback",
+    )
+    jwt_public_keys: str | None = Field(
+        None, description="the issuer's public keys in PEM, instead of a JWKS"
+    )
+    jwt_max_seconds: int = Field(3_600, ge=10, le=86_400, description="longest life of a JWT")
+
     # What is logged
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
         Field("info", description="least severe line that is logged")
@@ -199,6 +240,23 @@ class Settings(BaseSettings):
         if keys is not None:
             parse_keys(keys.get_secret_value())
         return keys
+
+    @field_validator("jwt_public_keys")
+    @classmethod
+    def _public_keys_can_be_read(cls, keys: str | None) -> str | None:
+        parse_public_keys(keys or "")
+        return keys
+
+    @model_validator(mode="after")
+    def _jwts_have_all_they_need(self) -> Self:
+        keys = self.jwt_jwks_url, self.jwt_public_keys
+        given = (self.jwt_issuer, self.jwt_audience, *keys)
+        if any(given) and not (self.jwt_issuer and self.jwt_audience and sum(map(bool, keys)) == 1):
+            raise ValueError(
+                f"{variable_of('jwt_issuer')} and {variable_of('jwt_audience')} go together, with "
+                f"one of {variable_of('jwt_jwks_url')} and {variable_of('jwt_public_keys')}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_lease_outlives_a_late_heartbeat(self) -> Self:

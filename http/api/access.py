@@ -1,21 +1,15 @@
-"""Who may do what: roles, their permissions, and the caller that a bearer token speaks for."""
+"""Who may do what: roles, their permissions, and what scopes leave of them to a caller."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-import asyncpg
-from aiohttp import web
-
 from api.problems import Problem
-from api.tokens import TOKEN_PATTERN, digest
-from sql import load
-
-queries = load("access")
 
 
 class Permission(StrEnum):
@@ -62,8 +56,6 @@ ROLES: Final[dict[str, frozenset[Permission]]] = {
     "admin": frozenset(Permission),
 }
 
-_BEARER: Final = re.compile(rf"[Bb]earer +({TOKEN_PATTERN}) *")
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -72,31 +64,36 @@ class Caller:
     account_id: UUID
     user_id: UUID
     role: str
+    permissions: frozenset[Permission]
+    """What the role has and the scopes of the token or JWT leave of it."""
+    scopes: frozenset[Permission] | None = None
+    token_id: UUID | None = None
+    jwt_id: str | None = None
+    expires_at: datetime | None = None
+    """When the token or JWT ends; None: never."""
+
+    @property
+    def credential(self) -> str:
+        """Names what the caller identified by: a token, or for a JWT the user."""
+        return f"token {self.token_id}" if self.token_id else f"user {self.user_id}"
 
 
-async def identify(pool: asyncpg.Pool, request: web.Request) -> Caller:
-    """Find the caller of a request; a 401 Problem without a token that is valid now."""
-    headers = request.headers.getall("Authorization", [])
-    if not headers:
-        raise _unauthorized("token_missing", "This needs an access token.", "")
-    match = _BEARER.fullmatch(headers[0]) if len(headers) == 1 else None
-    row = match and await pool.fetchrow(queries.caller_of_token, digest(match[1]))
-    if not row:
-        raise _unauthorized(
-            "token_invalid",
-            "The access token is unknown, expired or revoked.",
-            ', error="invalid_token"',
-        )
-    return Caller(row["account_id"], row["user_id"], row["role"])
+def permissions_of(role: str, scopes: Iterable[str] | None) -> frozenset[Permission]:
+    """What a role has and scopes leave of it (None: all); unknown scopes give nothing."""
+    has = ROLES[role]
+    if scopes is None:
+        return has
+    given = set(scopes)
+    return frozenset(permission for permission in has if permission in given)
 
 
 def require(caller: Caller, permission: Permission) -> None:
-    """Refuse with a 403 Problem unless the caller's role has the permission."""
-    if permission not in ROLES[caller.role]:
-        detail = f"The role {caller.role} lacks the permission {permission}."
-        raise Problem(403, "permission_denied", detail)
-
-
-def _unauthorized(code: str, detail: str, challenge: str) -> Problem:
-    headers = {"WWW-Authenticate": f'Bearer realm="callboard"{challenge}'}
-    return Problem(401, code, detail, headers=headers)
+    """Refuse with a 403 Problem unless the caller has the permission."""
+    if permission in caller.permissions:
+        return
+    if permission in ROLES[caller.role]:
+        detail = f"The token's scopes leave out the permission {permission}."
+        challenge = f'Bearer realm="callboard", error="insufficient_scope", scope="{permission}"'
+        raise Problem(403, "scope_missing", detail, headers={"WWW-Authenticate": challenge})
+    detail = f"The role {caller.role} lacks the permission {permission}."
+    raise Problem(403, "permission_denied", detail)

@@ -18,9 +18,11 @@ from aiohttp import http_exceptions, web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from api.problems import Problem, invalid
+from api.request_keys import KEPT_BODY
 from runtime.configuration import MOST_FAULTS, Fault, faults_of, path_of
 
 LARGEST_BODY = 1 << 20
+LARGEST_KEPT = 8 << 20
 READ_SECONDS = 15.0
 DEEPEST = 64
 
@@ -38,12 +40,22 @@ class Body(BaseModel):
 BodyModel = TypeVar("BodyModel", bound=Body)
 
 
+async def keep_body(request: web.Request) -> bytes:
+    """Read the body before its handler does, within the largest bound that any route has."""
+    raw = await _read(request, LARGEST_KEPT)
+    request[KEPT_BODY] = raw
+    return raw
+
+
 async def read_body(
     request: web.Request, model: type[BodyModel], largest: int = LARGEST_BODY
 ) -> BodyModel:
     """Read and validate the body; a Problem says what is wrong with it."""
     _check_media_type(request)
-    raw = await _read(request, largest)
+    kept = request.get(KEPT_BODY)
+    if kept is not None and len(kept) > largest:
+        raise _too_large(largest)
+    raw = await _read(request, largest) if kept is None else kept
     _check_values(_parse(raw))
     try:
         return model.model_validate_json(raw)
@@ -68,14 +80,17 @@ async def _read(request: web.Request, largest: int) -> bytes:
             async for chunk in request.content.iter_any():
                 raw += chunk
                 if len(raw) > largest:
-                    detail = f"The body is larger than {largest} bytes."
-                    raise Problem(413, "body_too_large", detail)
+                    raise _too_large(largest)
     except TimeoutError:
         detail = f"The body did not arrive within {READ_SECONDS:.0f} s."
         raise Problem(408, "body_too_slow", detail, headers={"Connection": "close"}) from None
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError):
         raise Problem(400, "malformed_body", "The body cannot be decoded.") from None
     return bytes(raw)
+
+
+def _too_large(largest: int) -> Problem:
+    return Problem(413, "body_too_large", f"The body is larger than {largest} bytes.")
 
 
 def _parse(raw: bytes) -> Any:

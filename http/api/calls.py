@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 from aiohttp import web
 
-from api.access import Caller, Permission, identify, require
+from api.access import Caller, Permission, require
 from api.answers import encode
-from api.bodies import LARGEST_BODY, Body, BodyModel, read_body
+from api.bodies import LARGEST_BODY, Body, BodyModel, keep_body, read_body
+from api.credentials import Gate
+from api.idempotency import Attempt, fingerprint, key_of, once
 from api.parameters import Parameters, ParametersModel, read_parameters
 from api.problems import not_found
+from api.request_keys import LIMITS, REQUEST_ID
 from runtime import log
 from runtime.database import Connection
 from runtime.house import House
+from runtime.redaction import redacted
 from runtime.registry import Registry
 from runtime.settings import Settings
 from runtime.versions import Versions
@@ -52,6 +56,7 @@ class Services:
     ring_operations: RingOperations
     versions: Versions
     house: House
+    gate: Gate
 
 
 SERVICES = web.AppKey("services", Services)
@@ -65,6 +70,7 @@ class Call:
     caller: Caller
     services: Services
     route: Route
+    attempt: Attempt | None = None
 
     @property
     def account_id(self) -> UUID:
@@ -95,9 +101,16 @@ class Call:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection in a transaction, committed at the end and rolled back by a raise."""
+        """Lend a connection in a transaction, committed at the end and rolled back by a raise.
+
+        Under an Idempotency-Key the first one's commit is what happens once.
+        """
         async with self.pool.acquire() as db, db.transaction():
+            if self.attempt is not None:
+                await self.attempt.mark(db)
             yield db
+        if self.attempt is not None:
+            self.attempt.is_committed = True
 
     async def ring(
         self, families: Iterable[str] = (), *, events: bool = False, operations: bool = False
@@ -115,11 +128,13 @@ class Call:
     async def record(
         self, db: Connection, change: str, entity: tuple[str, UUID], before: Any, after: Any
     ) -> None:
-        """Write to the audit log, in the transaction of the change itself."""
-        texts = [None if shown is None else encode(shown).decode() for shown in (before, after)]
-        await db.execute(
-            audit.record, self.account_id, self.caller.user_id, change, *entity, *texts
-        )
+        """Write to the audit log, without secrets, in the transaction of the change itself."""
+        texts = [
+            None if shown is None else encode(redacted(shown)).decode() for shown in (before, after)
+        ]
+        caller = self.caller
+        who = (caller.account_id, caller.user_id, caller.token_id, caller.jwt_id)
+        await db.execute(audit.record, *who, self.request[REQUEST_ID], change, *entity, *texts)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -148,11 +163,15 @@ class Route:
     problems: frozenset[int] = frozenset()
     upload: tuple[str, ...] = ()
     body_is_optional: bool = False
+    keeps_answer: bool = True
+    """Whether the answer may be kept under an Idempotency-Key: not if it holds a secret."""
 
     @property
     def refusals(self) -> frozenset[int]:
         """Every status with which the operation may be refused."""
         found = {401, 403, 429, 503} | self.problems
+        if self.method == "POST":
+            found |= {400, 408, 409, 413, 422}  # of an Idempotency-Key, for which a body is read
         if "{" in self.path:
             found.add(404)
         if self.body or self.upload:
@@ -192,8 +211,26 @@ def add_routes(app: web.Application, routes: Iterable[Route | PublicRoute]) -> N
 def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def enter(request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
-        caller = await identify(services.pool, request)
+        caller = await services.gate.identify(request)
+        request[LIMITS] = services.gate.admit(caller)  # for the answer, a Problem too
         require(caller, route.permission)
-        return await route.handler(Call(request, caller, services, route))
+        return await _perform(route, Call(request, caller, services, route))
 
     return enter
+
+
+async def _perform(route: Route, call: Call) -> web.Response:
+    key = key_of(call.request) if route.method == "POST" else None
+    if key is None:
+        return await route.handler(call)
+    body = None if route.upload else await keep_body(call.request)
+    return await once(
+        call.pool,
+        call.caller,
+        call.request,
+        fingerprint(call.request, body),
+        lambda attempt: route.handler(replace(call, attempt=attempt)),
+        key=key,
+        keeps_answer=route.keeps_answer,
+        hours=call.services.settings.idempotency_hours,
+    )

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from api.problems import Problem
+from api.request_keys import LIMITS, REQUEST_ID
 from runtime import log
 from runtime.database import LOST_CONNECTION
 from runtime.ids import new_id
@@ -37,6 +38,7 @@ async def identify_request(request: web.Request, handler: Handler) -> web.Stream
     """Give the request an id (the client's, if it sent a sane one): in the answer and in logs."""
     given = request.headers.get("X-Request-Id", "")
     request_id = given if _GIVEN_ID.fullmatch(given) else new_id().hex
+    request[REQUEST_ID] = request_id
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         try:
             response = await handler(request)
@@ -44,6 +46,7 @@ async def identify_request(request: web.Request, handler: Handler) -> web.Stream
             response = problem.answer(request_id)
         logger.debug("api.answered", method=request.method, status=response.status)
     response.headers["X-Request-Id"] = request_id
+    response.headers.update(request.get(LIMITS, {}))
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

@@ -15,8 +15,10 @@ from aiohttp import web
 
 from actors import registry as all_actions
 from api import (
+    access_tokens,
     account,
     actions,
+    audit,
     branches,
     campaigns,
     code,
@@ -54,6 +56,7 @@ from api.calls import (
     Services,
     add_routes,
 )
+from api.credentials import Gate
 from api.docs import docs_of
 from api.health import add_health
 from api.middleware import identify_request, name_problems
@@ -95,6 +98,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *files.ROUTES,
     *currency_rates.ROUTES,
     *imports.ROUTES,
+    *access_tokens.ROUTES,
+    *audit.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
@@ -122,6 +127,7 @@ def create_app(
     app = web.Application(
         middlewares=[identify_request, name_problems], client_max_size=LARGEST_BODY
     )
+    gate = Gate(pool, settings)
     app[SERVICES] = Services(
         pool,
         registry,
@@ -131,7 +137,9 @@ def create_app(
         ring_operations or _no_bell,
         Versions(pool, registry),
         House(pool, settings, vault_of(settings)),
+        gate,
     )
+    app.on_cleanup.append(lambda _app: gate.uses.written())
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
     app.cleanup_ctx.append(code.sandbox)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
-import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from runtime.database import Connection, resolve_dsn
-from runtime.settings import Settings
+from runtime.database import Connection
+from runtime.ids import new_id
 from sql import load
-from sql.migrate import migrate
 
 queries = load("access")
 
@@ -35,20 +33,42 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-async def create(
+async def add(
     db: Connection,
     account_id: UUID,
     user_id: UUID,
     name: str,
+    *,
     expires_at: datetime | None = None,
-) -> str:
-    """Give a user a new token and return it."""
+    scopes: Sequence[str] | None = None,
+    created_by: UUID | None = None,
+) -> tuple[str, asyncpg.Record]:
+    """Give a user a new token; gives it and its row. The caller sees to what may be given."""
     token = new_token()
-    await db.execute(queries.add_token, account_id, user_id, name, digest(token), expires_at)
-    return token
+    row = await db.fetchrow(
+        queries.add_token,
+        new_id(),
+        account_id,
+        user_id,
+        name,
+        digest(token),
+        expires_at,
+        scopes,
+        created_by,
+    )
+    assert row is not None
+    return token, row
 
 
-async def create_for(db: Connection, account: str, role: str, name: str) -> str:
+async def create_for(
+    db: Connection,
+    account: str,
+    role: str,
+    name: str,
+    *,
+    expires_at: datetime | None = None,
+    scopes: Sequence[str] | None = None,
+) -> str:
     """Make a token of the account of this name, with the account and its user if absent.
 
     There is one such user for each role, <role>@callboard.invalid: a service user, which is given
@@ -62,23 +82,5 @@ async def create_for(db: Connection, account: str, role: str, name: str) -> str:
         user_id = await db.fetchval(
             queries.service_user, account_id, email, role.capitalize(), role
         )
-        return await create(db, account_id, user_id, name)
-
-
-def create_from_cli(settings: Settings, account: str | None, role: str, name: str) -> int:
-    """Print a new token, alone, to stdout; what it is goes to stderr."""
-    account = (account or "").strip() or "default"
-    token = asyncio.run(_create_once(settings, account, role, name))
-    sys.stderr.write(f"A token for the role {role} in the account '{account}', shown only now:\n")
-    sys.stdout.write(f"{token}\n")
-    return 0
-
-
-async def _create_once(settings: Settings, account: str, role: str, name: str) -> str:
-    dsn = await resolve_dsn(settings)
-    await migrate(dsn)
-    connection = await asyncpg.connect(dsn)
-    try:
-        return await create_for(connection, account, role, name)
-    finally:
-        await connection.close()
+        token, _ = await add(db, account_id, user_id, name, expires_at=expires_at, scopes=scopes)
+        return token

@@ -57,6 +57,14 @@ def positive(text: str) -> int:
     return number
 
 
+def words(text: str) -> list[str]:
+    """Read words separated by commas, at least one."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("names nothing")
+    return found
+
+
 def family_names(text: str) -> list[str]:
     """Read a list of families, each once, at least one."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -11,9 +11,10 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from cli import checks, environment
-from cli.arguments import SIZES, Parser, benchmarks, families, family_names, positive
+from cli.arguments import SIZES, Parser, benchmarks, families, family_names, positive, words
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -114,7 +115,16 @@ def build_parser() -> Parser:
     create = _add(tokens, "create", _token_create, "make a bearer token and print it once")
     create.add_argument("--account", default="default", metavar="NAME", help="made if it is new")
     create.add_argument("--role", choices=("admin", "editor", "viewer"), default="admin")
+    create.add_argument("--user", metavar="EMAIL", help="of this user instead, with its role")
     create.add_argument("--name", default="command line", help="tells tokens apart later")
+    create.add_argument("--expires-in-days", type=positive, metavar="N", help="default: never")
+    create.add_argument(
+        "--scopes", type=words, metavar="A,B", help="permissions it is narrowed to (default: all)"
+    )
+    listing = _add(tokens, "list", _token_list, "list the tokens of an account")
+    listing.add_argument("--account", default="default", metavar="NAME")
+    revoke = _add(tokens, "revoke", _token_revoke, "end a token at once")
+    revoke.add_argument("id", type=UUID, help="as `token list` shows it")
 
     db = commands.add_parser("db", help="the database", description="The database.")
     dbs = db.add_subparsers(required=True, metavar="COMMAND")
@@ -204,9 +214,29 @@ def _migrate(settings: "Settings", _options: argparse.Namespace) -> None:
 
 
 def _token_create(settings: "Settings", options: argparse.Namespace) -> int | None:
-    from api.tokens import create_from_cli
+    from api.token_commands import create_from_cli
 
-    return create_from_cli(settings, account=options.account, role=options.role, name=options.name)
+    return create_from_cli(
+        settings,
+        account=options.account,
+        role=options.role,
+        name=options.name,
+        email=options.user,
+        days=options.expires_in_days,
+        scopes=options.scopes,
+    )
+
+
+def _token_list(settings: "Settings", options: argparse.Namespace) -> int | None:
+    from api.token_commands import list_from_cli
+
+    return list_from_cli(settings, options.account)
+
+
+def _token_revoke(settings: "Settings", options: argparse.Namespace) -> int | None:
+    from api.token_commands import revoke_from_cli
+
+    return revoke_from_cli(settings, options.id)
 
 
 def _db_uri(settings: "Settings", _options: argparse.Namespace) -> None:
