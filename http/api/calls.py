@@ -219,7 +219,7 @@ def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse
     return enter
 
 
-async def _perform(route: Route, call: Call) -> web.Response:
+async def _perform(route: Route, call: Call) -> web.StreamResponse:
     key = key_of(call.request) if route.method == "POST" else None
     if key is None:
         return await route.handler(call)

@@ -98,12 +98,12 @@ async def once(
     caller: Caller,
     request: web.Request,
     request_sha256: bytes,
-    perform: Callable[[Attempt], Awaitable[web.Response]],
+    perform: Callable[[Attempt], Awaitable[web.StreamResponse]],
     *,
     key: str,
     keeps_answer: bool,
     hours: float,
-) -> web.Response:
+) -> web.StreamResponse:
     """Answer a request with a key: perform it, or repeat what it was answered."""
     attempt = Attempt((caller.account_id, caller.credential, request.path[:2000], key))
     age = timedelta(hours=hours)
@@ -153,9 +153,9 @@ def _in_use() -> Problem:
     return Problem(409, "idempotency_key_in_use", detail, headers={"Retry-After": "1"})
 
 
-async def _keep(pool: asyncpg.Pool, attempt: Attempt, response: web.Response | None) -> None:
-    body = None if response is None else response.body
-    if response is None or not (body is None or isinstance(body, bytes)):
+async def _keep(pool: asyncpg.Pool, attempt: Attempt, response: web.StreamResponse | None) -> None:
+    body = response.body if isinstance(response, web.Response) else None
+    if not isinstance(response, web.Response) or not (body is None or isinstance(body, bytes)):
         await _finish(pool, queries.keep_answer, attempt, None, None, None)
         return
     if len(body or b"") > LARGEST_ANSWER:
