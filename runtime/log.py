@@ -2,12 +2,14 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
+from runtime.redaction import redact_text, redacted
 from runtime.settings import Settings
 
 # Libraries that tell more at INFO than an operator needs. Procrastinate logs the arguments of
@@ -31,13 +33,14 @@ def configure(settings: Settings) -> None:
     ]
     final: list[Processor]
     if settings.log_format == "json":
-        final = [structlog.processors.format_exc_info, _render_json]
+        final = [structlog.processors.format_exc_info, without_personal_data, _render_json]
     else:
         # Not the default formatter: it shows local variables, with people's data and passwords in
         # them, and takes seconds for one traceback.
-        plain = structlog.dev.plain_traceback
         final = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+            structlog.processors.format_exc_info,
+            without_personal_data,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
         ]
 
     handler = logging.StreamHandler(sys.stderr)
@@ -60,6 +63,27 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def without_personal_data(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Take secrets, addresses and phone numbers out of a line, its traceback included.
+
+    The last step before a line is written, for ours and for those of libraries; an id or a number
+    stays what it is.
+    """
+    return {name: _clean(name, held) for name, held in redacted(event).items()}
+
+
+def _clean(name: object, held: object) -> object:
+    if name in ("timestamp", "level", "logger") or held is None or isinstance(held, int | float):
+        return held
+    if isinstance(held, str):
+        return redact_text(held)
+    if isinstance(held, Mapping):
+        return {_clean("", key): _clean(key, value) for key, value in held.items()}
+    if isinstance(held, list):
+        return [_clean("", value) for value in held]
+    return redact_text(repr(held))
 
 
 def _render_json(_logger: object, _method: str, event: EventDict) -> str:

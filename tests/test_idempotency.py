@@ -82,7 +82,10 @@ async def test_a_death_before_the_commit_leaves_the_key_retryable(
     caller = await desk.caller()
     await post(caller, "k", {"name": "W"})
     # As a process leaves it that took the key and died.
-    await pool.execute("update idempotency_keys set is_committed = false, status = null")
+    await pool.execute(
+        "update idempotency_keys set is_committed = false, status = null,"
+        " retry_after = started_at + interval '1 minute'"
+    )
     await pool.execute("delete from workflows")
     in_use = await post(caller, "k", {"name": "W"})
     assert (in_use.code, in_use.headers["Retry-After"]) == ("idempotency_key_in_use", "1")

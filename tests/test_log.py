@@ -55,3 +55,46 @@ def test_the_level_is_heeded_and_procrastinates_arguments_stay_out(
     assert "it broke" in written
     assert "quiet" not in written
     assert "secret" not in written
+
+
+HOSTILE = [
+    "no mail to ada.lovelace+x@example.com (550)",
+    "call +44 20 7946 0958 failed",
+    "(555) 010-9999 is busy",
+    "Authorization: Bearer cb_" + "A" * 43,
+    "postgresql://me:hunter2secret@db/x",
+    "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl is old",
+    "api_key=abcdef123456 refused",
+]
+LEAKS = ("ada", "7946", "010-9999", "AAAA", "hunter2", "c2lnbmF0dXJl", "abcdef123456")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_no_line_holds_personal_data_or_secrets(
+    capsys: pytest.CaptureFixture[str], log_format: str
+) -> None:
+    log.configure(Settings(log_format=log_format))
+    for hostile in HOSTILE:
+        try:
+            raise ValueError(hostile)
+        except ValueError as error:
+            log.get("x").exception("step.failed", error=repr(error), step_id="01a210b8-5dfa")
+            logging.getLogger("some.library").exception("odd: %s", hostile)
+            log.get("x").warning("nested", held={"auth_config": {"x": "abcdef123456"}}, o=error)
+    written = capsys.readouterr().err
+    assert "01a210b8-5dfa" in written
+    for leak in LEAKS:
+        assert leak not in written
+
+
+def test_ids_instants_and_numbers_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(Settings(log_format="json"))
+    values = {
+        "step_id": "01a210b8-5dfa-70c5-b914-850727f7b4f8",
+        "at": "2026-11-25T03:20:47.867667+00:00",
+        "address": "192.168.100.200",
+        "steps": 5551234567,
+    }
+    log.get("x").info("batch.claimed", **values)
+    line = json.loads(capsys.readouterr().err)
+    assert {name: line[name] for name in values} == values

@@ -62,7 +62,7 @@ class TokenPage(Page):
     user_id: UUID | None = None
 
 
-class ShownAccount(Shown):
+class ShownOwnAccount(Shown):
     """The account."""
 
     id: UUID
@@ -73,7 +73,7 @@ class ShownAccount(Shown):
     is_test: bool
 
 
-class ShownUser(Shown):
+class ShownOwnUser(Shown):
     """The caller's user."""
 
     id: UUID
@@ -95,8 +95,8 @@ class ShownCredential(Shown):
 class ShownMe(Shown):
     """Whom a call speaks for and what it may do."""
 
-    user: ShownUser
-    account: ShownAccount
+    user: ShownOwnUser
+    account: ShownOwnAccount
     permissions: list[str]
     token: ShownCredential
 
@@ -225,10 +225,10 @@ async def me(call: Call) -> web.Response:
     caller = call.caller
     scopes = None if caller.scopes is None else sorted(caller.scopes)
     shown: dict[str, Any] = {
-        "user": {name: row[name] for name in ShownUser.model_fields},
+        "user": {name: row[name] for name in ShownOwnUser.model_fields},
         "account": {
             name: row[{"id": "account_id", "name": "account_name"}.get(name, name)]
-            for name in ShownAccount.model_fields
+            for name in ShownOwnAccount.model_fields
         },
         "permissions": sorted(caller.permissions),
         "token": {
