@@ -3,11 +3,12 @@
 from contextlib import suppress
 
 import pytest
+from email_validator import EmailNotValidError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.provisional import domains
 
-from actors.contact_addresses import check_phone, normalize_email, normalize_phone
+from actors.contact_addresses import _whole_email, check_phone, normalize_email, normalize_phone
 from actors.rendered import UnusableError
 
 ODD_TEXT = st.text(max_size=60) | st.text("0123456789+-() ext;=.@ßİſ\x00\ud800", max_size=40)
@@ -39,6 +40,23 @@ def test_what_is_no_email_is_refused_without_quoting_it(text: str) -> None:
         "email_unusable",
         "email is no e-mail address",
     )
+
+
+LOCAL = st.text('aZ09._+-é "@', max_size=12)
+
+
+@given(local=LOCAL, domain=domains(max_length=60) | st.sampled_from(["X.test", "localhost", "-"]))
+def test_a_domain_that_is_known_already_says_the_same(local: str, domain: str) -> None:
+    def whole(text: str) -> str | None:
+        with suppress(EmailNotValidError):
+            return _whole_email(text)
+        return None
+
+    for _ in range(2):
+        with suppress(UnusableError):
+            assert normalize_email(f"{local}@{domain}") == whole(f"{local}@{domain}")
+            continue
+        assert whole(f"{local}@{domain}") is None
 
 
 @pytest.mark.parametrize(
