@@ -59,7 +59,8 @@ BODIES: dict[str, dict[str, Any]] = {
 
 def body_for(route: Route) -> dict[str, Any] | None:
     """What is sent to a route; a PATCH may say nothing."""
-    return BODIES.get(route.path, {} if route.method == "PATCH" else None)
+    fallback: dict[str, Any] | None = {} if route.method == "PATCH" else None
+    return BODIES.get(route.path, fallback)
 
 
 async def crm_of(caller: Caller, contact_id: str, workflow_id: str) -> dict[str, str]:

@@ -203,9 +203,24 @@ class PublicRoute:
 
 def add_routes(app: web.Application, routes: Iterable[Route | PublicRoute]) -> None:
     """Put routes into an application. Only public ones lead past the caller's identity."""
-    for route in routes:
+    told = tuple(routes)
+    for route in told:
         enter = _enter(route) if isinstance(route, Route) else route.handler
-        app.router.add_route(route.method, route.path, enter)
+        app.router.add_route(route.method, _apart(route.path, told), enter)
+
+
+def _apart(path: str, routes: Iterable[Route | PublicRoute]) -> str:
+    """Keep the last variable part of a path from matching the words that stand in its place.
+
+    Otherwise PUT …/actions/reorder would be taken for the action named reorder instead of being
+    refused with the methods that …/actions/reorder has.
+    """
+    place, variable = path.rsplit("/", 1)
+    if not re.fullmatch(r"\{\w+\}", variable):
+        return path
+    beside = [route.path.rsplit("/", 1) for route in routes]
+    words = sorted({word for other, word in beside if other == place and word.isidentifier()})
+    return f"{place}/{{{variable[1:-1]}:(?!(?:{'|'.join(words)})$)[^{{}}/]+}}" if words else path
 
 
 def _enter(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -21,6 +21,13 @@ def _not_blank(text: str) -> str:
     return text.strip()
 
 
+def _written_out(value: object) -> object:
+    """Refuse all but text with a date, such as seconds since 1970, which pydantic would read."""
+    if not isinstance(value, str) or value[4:5] != "-":
+        raise PydanticCustomError("datetime_parsing", "must be written like 2026-01-31T09:00:00Z")
+    return value
+
+
 def _in_utc(instant: datetime) -> datetime:
     try:
         moment = instant.astimezone(UTC)
@@ -60,7 +67,9 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 Position = Annotated[int, Field(ge=0, le=INT32_MAX)]
 """A place in a chain, counted from 0."""
 
-Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Instant = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_written_out), AfterValidator(_in_utc)
+]
 """A date with time and zone, in ISO 8601, brought to UTC."""
 
 

@@ -108,7 +108,7 @@ async def create(call: Call) -> web.Response:
 def _name(given: str | None) -> str:
     name = (given or "").replace("\\", "/").rpartition("/")[2].strip()
     if not name:
-        raise invalid(Fault("name", "missing", "Say how the file is called."))
+        raise invalid(Fault("name", "name_missing", "Say how the file is called."))
     if len(name) > LONGEST_NAME or any(not character.isprintable() for character in name):
         message = f"A name has {LONGEST_NAME} printable characters at most."
         raise invalid(Fault("name", "name_unusable", message))

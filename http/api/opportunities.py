@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.access import Permission
 from api.account import currency_of
@@ -27,7 +27,18 @@ from sql import load
 queries = load("api_opportunities")
 
 # The column is numeric(20, 4).
-Value = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=4)]
+Value = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=20, decimal_places=4),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "multipleOf": 0.0001, "maximum": 1e11},
+                {"type": "string", "pattern": r"^\d{1,16}(\.\d{1,4})?$"},
+            ]
+        }
+    ),
+]
 Currency = Annotated[str, checked(currency_of)]
 Status = Literal["open", "won", "lost"]
 

@@ -109,6 +109,9 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
 DRAIN_SECONDS: Final = 10.0
 CANNOT_LISTEN: Final = 2
 
+# Of a request: what our query strings may hold, percent-encoded. Beyond it aiohttp answers 400.
+LONGEST_LINE: Final = 256 << 10
+
 
 def create_app(
     pool: asyncpg.Pool,
@@ -125,7 +128,9 @@ def create_app(
     `ring_operations` for operations; without these two they are found by the sweep.
     """
     app = web.Application(
-        middlewares=[identify_request, name_problems], client_max_size=LARGEST_BODY
+        middlewares=[identify_request, name_problems],
+        client_max_size=LARGEST_BODY,
+        handler_args={"max_line_size": LONGEST_LINE},
     )
     gate = Gate(pool, settings)
     app[SERVICES] = Services(
