@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from runtime.failures import Failure
@@ -27,6 +27,7 @@ class Effect:
     channel: str | None = None
     address: str | None = None
     retries: Mapping[str, int] = field(default_factory=dict)
+    on_unknown: Literal["repeat", "fail"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,14 @@ class Sent:
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-Result = Sent | Failure
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """It was not sent, and must not be: the other side knows of an opt-out that we did not."""
+
+    code: str
+
+
+Result = Sent | Suppressed | Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import structlog
 from runtime.bell import Bell
 from runtime.clock import current_instant
 from runtime.dispatching import dispatch
-from runtime.effect import Effect, Result, Sent
+from runtime.effect import Effect, Result, Sent, Suppressed
 from runtime.effect_claims import EffectClaims
 from runtime.effect_recorder import EffectRecorder
 from runtime.effect_recording import Ended
@@ -189,7 +189,7 @@ async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
         async with asyncio.timeout(type_.timeout_seconds):
             result = await type_.send(effect, tools)
     except TimeoutError:
-        return _unknown(type_, "timeout", f"no answer within {type_.timeout_seconds:g} s")
+        return _unknown(type_, effect, "timeout", f"no answer within {type_.timeout_seconds:g} s")
     except Exception as error:
         log.exception("effect.crashed", effect_id=str(effect.id), kind=effect.kind)
         return _crashed(f"sending raised {type(error).__name__}")
@@ -197,8 +197,8 @@ async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
         if _is_ending(error):
             raise
         log.exception("effect.given_up", effect_id=str(effect.id), kind=effect.kind)
-        return _unknown(type_, "given_up", f"sending raised {type(error).__name__}")
-    if not isinstance(result, Sent | Failure):
+        return _unknown(type_, effect, "given_up", f"sending raised {type(error).__name__}")
+    if not isinstance(result, Sent | Suppressed | Failure):
         log.error("effect.no_result", effect_id=str(effect.id), kind=effect.kind)
         return _crashed(f"sending gave {type(result).__name__}, not a result")
     return result
@@ -214,7 +214,7 @@ def _crashed(message: str) -> Failure:
     return Failure(Kind.INTERNAL, "effect_crashed", message)
 
 
-def _unknown(type_: EffectType, code: str, message: str) -> Failure:
-    if type_.on_unknown == "repeat":
+def _unknown(type_: EffectType, effect: Effect, code: str, message: str) -> Failure:
+    if (effect.on_unknown or type_.on_unknown) == "repeat":
         return Failure(Kind.NETWORK_TIMEOUT, code, message)
     return Failure(Kind.UNKNOWN_OUTCOME, "outcome_unknown", message)

@@ -18,8 +18,9 @@ import structlog
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import LOST_CONNECTION, Connection, is_lost
+from runtime.deliveries import failure_kept, undelivered
 from runtime.dispatching import settle
-from runtime.effect import Effect, Result, Sent
+from runtime.effect import Effect, Result, Sent, Suppressed
 from runtime.failures import Failure, Kind, backoff
 from runtime.performing import is_transient
 from sql import load
@@ -118,9 +119,20 @@ async def record(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bel
         )
         counted = {row["id"] for row in rows}
         await _log(db, ended, [v[2] for v in verdicts], counted, worker_id)
-        steps = {r["step_id"] for r in rows if r["gates_step"] and r["status"] != "scheduled"}
-        bells = Bells(families=await settle(db, steps, now))
-        bells.wake_at = {v[6] for v in verdicts if v[6] is not None and v[0] in counted}
+        lost = [
+            (row, failure)
+            for row in rows
+            if row["status"] == "succeeded" and (failure := failure_kept(row)) is not None
+        ]
+        bells = await undelivered(db, lost, now) if lost else Bells()
+        again = {row["id"] for row, _ in lost}
+        steps = {
+            r["step_id"]
+            for r in rows
+            if r["gates_step"] and r["status"] != "scheduled" and r["id"] not in again
+        }
+        bells |= Bells(families=await settle(db, steps, now))
+        bells.wake_at |= {v[6] for v in verdicts if v[6] is not None and v[0] in counted}
         bells |= await _tell_breakers(db, [e for e in ended if e.effect.id in counted], now)
     return bells
 
@@ -131,6 +143,8 @@ def _verdict(ended: Ended, now: datetime) -> tuple[Any, ...]:
     row: tuple[Any, ...]
     if isinstance(result, Sent):
         row = ("succeeded", dict(result.result), None, None, None)
+    elif isinstance(result, Suppressed):
+        row = ("suppressed", None, result.code, None, None)
     elif result.kind is Kind.UNKNOWN_OUTCOME:
         row = ("unknown", None, result.code, result.message, None)
     elif (delay := backoff(result, _retries_so_far(result, retries))) is not None:
@@ -156,6 +170,7 @@ OUTCOMES: Final = {
     "unknown": "unknown",
     "scheduled": "retried",
     "failed": "failed",
+    "suppressed": "suppressed",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from runtime.failures import Failure
@@ -78,7 +78,8 @@ class EffectRequest:
 
     `request` is JSON and holds all that the effect's `send` needs. `channel` and `address`
     (normalised) name who is addressed, for opt-outs. `idempotency_key` defaults to the
-    effect's id. `gates_step` False: the step does not wait for it.
+    effect's id. `gates_step` False: the step does not wait for it. `on_unknown`: what follows an
+    unknown outcome where the action says otherwise than its kind.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class EffectRequest:
     decision: JSON | None = None
     idempotency_key: str | None = None
     gates_step: bool = True
+    on_unknown: Literal["repeat", "fail"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

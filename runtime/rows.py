@@ -182,6 +182,7 @@ EFFECT = (
     "address",
     "request",
     "decision",
+    "on_unknown",
     "created_at",
     "ready_at",
 )
@@ -208,6 +209,7 @@ def effect(e: NewEffect, family: str, lane_id: int, now: datetime) -> tuple[Any,
         request.address,
         request.request,
         request.decision,
+        request.on_unknown,
         now,
         now,
     )

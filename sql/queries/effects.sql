@@ -83,7 +83,7 @@ SET status = 'claimed', worker_id = $2, attempt = f.attempt + 1
 WHERE f.id = ANY ($1::uuid[])
   AND EXISTS (SELECT FROM workers k WHERE k.id = $2 AND k.lease_expires_at > $3)
 RETURNING f.id, f.account_id, f.kind, f.attempt, f.idempotency_key, f.request, f.contact_id,
-    f.integration_id, f.workflow_id, f.channel, f.address, f.retries;
+    f.integration_id, f.workflow_id, f.channel, f.address, f.retries, f.on_unknown;
 
 -- name: let_go_of_effects
 -- Make effects of family $2 ready again that the database says this worker has in hand, other
@@ -183,7 +183,8 @@ RETURNING f.id, f.status, d.step_id, d.gates_step;
 
 -- name: record_effects
 -- Record results, fenced by attempt and worker: a result of an attempt that was taken away
--- meanwhile gives no row and changes nothing.
+-- meanwhile gives no row and changes nothing. An unknown outcome of which the provider has reported
+-- meanwhile is none.
 WITH results AS (
     SELECT *
     FROM unnest(
@@ -192,7 +193,9 @@ WITH results AS (
     ) AS r (id, attempt, status, result, error_code, error_message, scheduled_at, retries)
 ),
 mine AS (
-    SELECT f.id
+    -- The row as it stands once the lock is had, with what a report wrote while it was waited for.
+    SELECT f.id, f.provider_id, f.delivery_status, f.delivery_failure,
+        r.status = 'unknown' AND f.provider_id IS NOT NULL AS is_settled
     FROM effects f
     JOIN results r ON r.id = f.id AND r.attempt = f.attempt
     WHERE f.status = 'dispatched' AND f.worker_id = $9
@@ -200,18 +203,23 @@ mine AS (
     FOR NO KEY UPDATE OF f
 )
 UPDATE effects f
-SET status = r.status,
-    result = r.result,
-    error_code = r.error_code,
-    error_message = r.error_message,
+SET status = CASE WHEN m.is_settled THEN 'succeeded' ELSE r.status END,
+    result = CASE WHEN m.is_settled
+        THEN jsonb_build_object(
+            'sid', m.provider_id, 'status', m.delivery_status, 'is_settled_by_callback', true)
+        ELSE r.result END,
+    error_code = CASE WHEN NOT m.is_settled THEN r.error_code END,
+    error_message = CASE WHEN NOT m.is_settled THEN r.error_message END,
+    provider_id = coalesce(r.result ->> 'sid', m.provider_id),
     scheduled_at = r.scheduled_at,
     retries = r.retries,
     worker_id = NULL,
     hold = NULL,
     completed_at = CASE WHEN r.status <> 'scheduled' THEN $10::timestamptz END
 FROM results r
-WHERE f.id = r.id AND r.id IN (SELECT id FROM mine)
-RETURNING f.id, f.step_id, f.gates_step, f.status;
+JOIN mine m ON m.id = r.id
+WHERE f.id = r.id
+RETURNING f.id, f.step_id, f.gates_step, f.status, f.retries, m.delivery_failure;
 
 -- name: log_effect_attempts
 -- One row per attempt of an effect; a late result stands beside what was said of its attempt. The

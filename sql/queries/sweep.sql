@@ -71,9 +71,12 @@ RETURNING s.family;
 -- name: give_back_effects
 -- What workers that are no more had claimed goes back, to be claimed alone; what they had
 -- dispatched has an unknown outcome: kinds in $3 are repeated under the same key, others end as
--- unknown. Losses are counted, so that poison ends.
+-- unknown, unless the effect says otherwise or the provider has reported on it. Losses are
+-- counted, so that poison ends.
 WITH lost AS (
-    SELECT f.id, f.status, f.attempt, f.worker_id, f.account_id, f.kind, f.losses + 1 AS losses
+    SELECT f.id, f.status, f.attempt, f.worker_id, f.account_id, f.losses + 1 AS losses,
+        coalesce(f.on_unknown = 'repeat', f.kind = ANY ($3::text[])) AS may_be_repeated,
+        f.provider_id, f.delivery_status
     FROM effects f
     WHERE f.status IN ('claimed', 'dispatched')
       AND NOT EXISTS (SELECT FROM workers k WHERE k.id = f.worker_id)
@@ -83,7 +86,9 @@ WITH lost AS (
 judged AS (
     SELECT l.*,
         CASE
-            WHEN l.status = 'dispatched' AND (l.kind <> ALL ($3::text[]) OR l.losses >= $2) THEN 'unknown'
+            -- The provider has reported on it: it has arrived there.
+            WHEN l.status = 'dispatched' AND l.provider_id IS NOT NULL THEN 'succeeded'
+            WHEN l.status = 'dispatched' AND (NOT l.may_be_repeated OR l.losses >= $2) THEN 'unknown'
             WHEN l.losses >= $2 THEN 'failed'
             ELSE 'pending'
         END AS next_status
@@ -110,8 +115,11 @@ SET status = j.next_status,
     completed_at = CASE WHEN j.next_status <> 'pending' THEN $1::timestamptz END,
     error_code = CASE j.next_status
         WHEN 'unknown' THEN 'outcome_unknown' WHEN 'failed' THEN 'worker_lost' END,
-    error_message = CASE WHEN j.next_status <> 'pending'
-        THEN 'the worker died with this effect in hand' END
+    error_message = CASE WHEN j.next_status NOT IN ('pending', 'succeeded')
+        THEN 'the worker died with this effect in hand' END,
+    result = CASE WHEN j.next_status = 'succeeded' THEN jsonb_build_object(
+        'sid', j.provider_id, 'status', j.delivery_status, 'is_settled_by_callback', true)
+        ELSE f.result END
 FROM judged j
 WHERE f.id = j.id
 RETURNING f.step_id, f.gates_step, f.family, f.status;
