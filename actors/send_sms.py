@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from datetime import time
+from collections.abc import Sequence
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from actors.addresses import Link, PhoneNumber
-from actors.fields import MERGE_FIELDS, Config, misfit, template
+from actors import sms_message
+from actors.addresses import Link, PhoneNumber, has_merge_fields
+from actors.fields import MERGE_FIELDS, template
+from actors.phone_terms import Parties, PhoneTerms, each_with_parties
+from actors.rendered import UnusableError, text_of
+from runtime.outcomes import Dispatch, Outcome
 from runtime.registry import ActionType
+from runtime.stage import Item, Stage
 
 LONGEST_MESSAGE: Final = 1600
 MOST_MEDIA: Final = 10  # of Twilio, per message
-
-
-def _without_zone(value: time) -> time:
-    if value.tzinfo is not None:
-        raise PydanticCustomError("time_zone", "quiet hours have no offset: they are local")
-    return value
-
 
 Message = Annotated[
     str,
     Field(min_length=1, max_length=LONGEST_MESSAGE, json_schema_extra=MERGE_FIELDS),
     AfterValidator(template),
 ]
-LocalTime = Annotated[time, AfterValidator(_without_zone)]
+
+_link: Final[TypeAdapter[str]] = TypeAdapter(Link)
 
 
-class SendSms(Config):
-    """The message and when it may be sent; quiet hours may go over midnight.
+class SendSms(PhoneTerms):
+    """The message and when it may be sent.
 
     The message's length counts twice: here as it is written, and again after rendering.
     """
@@ -39,18 +37,42 @@ class SendSms(Config):
     message: Message
     from_number: PhoneNumber
     media_urls: Annotated[list[Link], Field(max_length=MOST_MEDIA)] = Field(default_factory=list)
-    respect_quiet_hours: bool = True
-    quiet_hours_start: LocalTime = time(21, 0)
-    quiet_hours_end: LocalTime = time(9, 0)
-
-    @model_validator(mode="after")
-    def _quiet_hours_have_a_length(self) -> SendSms:
-        # Nobody can tell whether equal ends mean the whole day or no time at all.
-        if self.respect_quiet_hours and self.quiet_hours_start == self.quiet_hours_end:
-            raise misfit(
-                "quiet_hours", "quiet_hours_start", "quiet hours must not begin when they end"
-            )
-        return self
 
 
-ACTION = ActionType(name="send_sms", family="sms", config=SendSms)
+async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
+    """Write each contact's text into the ledger; when it may go is decided just before it goes."""
+    return await each_with_parties(stage, items, _text)
+
+
+def _text(item: Item, parties: Parties) -> Outcome:
+    config = item.config
+    assert isinstance(config, SendSms)
+    media = [_rendered_link(link) for link in item.values["media_urls"] if link.strip()]
+    body = text_of(item.values["message"], "message", LONGEST_MESSAGE)
+    if body is None and not media:
+        raise UnusableError("message_empty", "message is empty after rendering")
+    effect = sms_message.request(
+        parties.sender,
+        parties.to,
+        body or "",
+        purpose=config.purpose,
+        media=media,
+        quiet_hours=config.quiet_hours,
+        on_unknown="repeat" if config.on_unknown_outcome == "repeat" else None,
+    )
+    return Dispatch([effect])
+
+
+def _rendered_link(text: str) -> str:
+    link = text.strip()
+    try:
+        # What a merge field gave must not be rendered once more.
+        usable = not has_merge_fields(link) and bool(_link.validate_python(link))
+    except ValidationError:
+        usable = False
+    if not usable:
+        raise UnusableError("media_unusable", "media_urls: a link is none after rendering")
+    return link
+
+
+ACTION = ActionType(name="send_sms", family="sms", config=SendSms, perform=perform)

@@ -1,0 +1,108 @@
+"""Twilio's webhooks: statuses of texts, texts of people, and calls that ask what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from twilio.twiml.messaging_response import MessagingResponse
+
+from actors.inbound_texts import Taken, Text, take_text
+from actors.twilio_failures import OPTED_OUT_CODE, failure_of_delivery
+from actors.twilio_links import PREFIX
+from api.calls import SERVICES, PublicRoute
+from api.problems import not_found
+from api.twilio_intake import Callback, receive
+from runtime import log
+from runtime.bells import Bells
+from runtime.clock import current_instant
+from runtime.database import Connection
+from runtime.deliveries import Report, take_report
+from runtime.dispatching import opt_out
+
+logger = log.get(__name__)
+
+MOST_MEDIA: Final = 10
+_LOST: Final = frozenset({"undelivered", "failed"})
+
+
+async def message_status(request: web.Request) -> web.Response:
+    """Take in the status of a text; 204, be it new or not."""
+    callback = await receive(request)
+    status = callback.token("MessageStatus").replace("-", "_").lower()[:20]
+    failure = failure_of_delivery(callback.number("ErrorCode")) if status in _LOST else None
+    report = Report(
+        callback.integration.account_id,
+        callback.integration.id,
+        callback.effect_id,
+        callback.token("MessageSid"),
+        status,
+        failure,
+    )
+
+    async def take(db: Connection) -> Bells:
+        taken = await take_report(db, report, await current_instant(db))
+        if taken.effect is None:
+            raise not_found("effect")
+        bells = taken.bells
+        if taken.is_new and failure is not None and failure.code == OPTED_OUT_CODE:
+            to = taken.effect["address"]
+            bells |= await opt_out(db, report.account_id, "sms", to, "twilio_21610")
+        return bells
+
+    await _ring(request, await callback.transact(take))
+    return web.Response(status=204)
+
+
+async def inbound_text(request: web.Request) -> web.Response:
+    """Take in a person's text; the answer, if there is one, goes back as TwiML."""
+    callback = await receive(request)
+    text = Text(
+        callback.token("MessageSid"),
+        callback.text("From", 50),
+        callback.text("To", 50),
+        callback.text("Body"),
+        [
+            {
+                "url": callback.text(f"MediaUrl{n}"),
+                "content_type": callback.text(f"MediaContentType{n}", 100),
+            }
+            for n in range(min(callback.number("NumMedia") or 0, MOST_MEDIA))
+        ],
+        is_answered="OptOutType" in callback.form,
+    )
+    taken = await callback.transact(
+        lambda db: _take_text(db, callback, text)
+    )
+    await _ring(request, taken.bells)
+    response = MessagingResponse()
+    if taken.answer is not None:
+        response.message(taken.answer)
+    return _xml(response)
+
+
+async def _take_text(db: Connection, callback: Callback, text: Text) -> Taken:
+    return await take_text(db, callback.integration, text, await current_instant(db))
+
+
+async def _ring(request: web.Request, bells: Bells) -> None:
+    """Ring after the commit. What a bell that fails would have said is found by the sweep."""
+    services = request.app[SERVICES]
+    try:
+        await services.ring(bells.families)
+        if bells.events:
+            await services.ring_events()
+    except Exception:  # whatever it is, the report is committed
+        logger.warning("api.ring_failed", exc_info=True)
+
+
+def _xml(response: object) -> web.Response:
+    return web.Response(text=str(response), content_type="text/xml")
+
+
+PUBLIC_ROUTES: Final = (
+    PublicRoute(
+        "POST", f"{PREFIX}/{{integration_id}}/messages/{{effect_id}}", message_status
+    ),
+    PublicRoute("POST", f"{PREFIX}/{{integration_id}}/texts", inbound_text),
+)

@@ -1,0 +1,24 @@
+-- name: lock_contact_of_effect
+-- Lock the contact of an effect, as whoever changes its runs does first.
+SELECT c.id
+FROM contacts c
+WHERE c.id = (SELECT f.contact_id FROM effects f WHERE f.account_id = $1 AND f.id = $2)
+FOR NO KEY UPDATE;
+
+-- name: call
+-- What a call that was placed is to do: its effect.
+SELECT f.id, f.account_id, f.kind, f.integration_id, f.request, f.contact_id
+FROM effects f
+WHERE f.account_id = $1 AND f.id = $2 AND f.integration_id = $3 AND f.family = 'voice';
+
+-- name: action_of_step
+-- The action that a step performs.
+SELECT s.action_id FROM workflow_action_executions s WHERE s.id = $1;
+
+-- name: phones_of_users
+-- Where users are reached.
+SELECT u.account_id, u.id, u.phone
+FROM users u
+WHERE (u.account_id, u.id) IN (
+    SELECT w.account_id, w.id FROM unnest($1::uuid[], $2::uuid[]) AS w (account_id, id)
+);
