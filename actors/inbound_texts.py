@@ -56,17 +56,13 @@ class Taken:
     bells: Bells = field(default_factory=Bells)
 
 
-async def take_text(
-    db: Connection, integration: Integration, text: Text, now: datetime
-) -> Taken:
+async def take_text(db: Connection, integration: Integration, text: Text, now: datetime) -> Taken:
     """Take a text in, in the caller's transaction; one that came before changes nothing.
 
     Locks contacts, then the address, and looks after that.
     """
     account_id, wish = integration.account_id, wish_of(text.body)
-    fresh = await db.fetchval(
-        queries.take_text, account_id, text.sid, integration.id, wish, now
-    )
+    fresh = await db.fetchval(queries.take_text, account_id, text.sid, integration.id, wish, now)
     if not fresh:
         return Taken()
     contacts = await db.fetch(queries.contacts_of_number, account_id, text.sender)

@@ -1,4 +1,4 @@
-"""What texts and calls have in common: their terms in configs, whom they go to, and who sends them."""
+"""What texts and calls have in common: their terms in configs, and who reaches whom."""
 
 from __future__ import annotations
 

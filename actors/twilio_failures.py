@@ -88,9 +88,7 @@ _PHRASES: Final[dict[Kind, str]] = {
 _AMBIGUOUS: Final = frozenset({502, 504})
 
 
-async def attempt(
-    create: Callable[[], Awaitable[Made]], effect: Effect
-) -> Made | Failure:
+async def attempt(create: Callable[[], Awaitable[Made]], effect: Effect) -> Made | Failure:
     """Ask Twilio for something; gives what was made, or the failure.
 
     A connection that never stood is tried again. What went wrong once the request was on its way

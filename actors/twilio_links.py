@@ -22,7 +22,13 @@ def message_status_url(house: House, effect: Effect) -> str:
 
 def call_url(house: House, effect: Effect, what: str) -> str:
     """Where a call asks what to do (`answered`, `dialled`) and reports (`status`, `recording`)."""
-    return f"{house.public_url}{PREFIX}/{effect.integration_id}/calls/{effect.id}/{what}"
+    assert effect.integration_id is not None, "a call is placed by an integration"
+    return f"{house.public_url}{call_path(effect.integration_id, effect.id, what)}"
+
+
+def call_path(integration_id: UUID, effect_id: UUID, what: str) -> str:
+    """The path of such an address."""
+    return f"{PREFIX}/{integration_id}/calls/{effect_id}/{what}"
 
 
 def inbound_url(house: House, integration_id: UUID) -> str:

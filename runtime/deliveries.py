@@ -33,6 +33,7 @@ _RANKS: Final[dict[str, int]] = {
     "sent": 4,
     "in_progress": 4,
     "detected": 5,
+    "connected": 5,
     "recorded": 5,
     "delivered": 6,
     "undelivered": 6,

@@ -14,6 +14,7 @@ import asyncpg
 from aiohttp import web
 
 from actors import registry as all_actions
+from actors.integrations import Integrations
 from api import (
     access_tokens,
     account,
@@ -42,6 +43,8 @@ from api import (
     tasks,
     teams,
     users,
+    twilio,
+    twilio_intake,
     webhook_secrets,
     workflows,
 )
@@ -102,7 +105,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *audit.ROUTES,
 )
 
-PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (*files.PUBLIC_ROUTES,)
+PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
+    *files.PUBLIC_ROUTES,
+    *twilio.PUBLIC_ROUTES,
+)
 """What providers call back and what links in messages lead to."""
 
 # How long requests that are under way may take once the server is told to stop.
@@ -133,6 +139,7 @@ def create_app(
         handler_args={"max_line_size": LONGEST_LINE},
     )
     gate = Gate(pool, settings)
+    house = House(pool, settings, vault_of(settings))
     app[SERVICES] = Services(
         pool,
         registry,
@@ -145,6 +152,9 @@ def create_app(
         gate,
     )
     app.on_cleanup.append(lambda _app: gate.uses.written())
+        house,
+    )
+    app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
     app.cleanup_ctx.append(code.sandbox)

@@ -7,9 +7,11 @@ from typing import Final
 from aiohttp import web
 from twilio.twiml.messaging_response import MessagingResponse
 
+from actors.call_reports import take_call_report, with_details
+from actors.call_twiml import find_call, twiml_after_dialling, twiml_for
 from actors.inbound_texts import Taken, Text, take_text
 from actors.twilio_failures import OPTED_OUT_CODE, failure_of_delivery
-from actors.twilio_links import PREFIX
+from actors.twilio_links import PREFIX, call_path
 from api.calls import SERVICES, PublicRoute
 from api.problems import not_found
 from api.twilio_intake import Callback, receive
@@ -71,14 +73,80 @@ async def inbound_text(request: web.Request) -> web.Response:
         ],
         is_answered="OptOutType" in callback.form,
     )
-    taken = await callback.transact(
-        lambda db: _take_text(db, callback, text)
-    )
+    taken = await callback.transact(lambda db: _take_text(db, callback, text))
     await _ring(request, taken.bells)
     response = MessagingResponse()
     if taken.answer is not None:
         response.message(taken.answer)
     return _xml(response)
+
+
+async def call_answered(request: web.Request) -> web.Response:
+    """Say what a call that was answered is to do; who has answered is kept."""
+    callback = await receive(request)
+    services = request.app[SERVICES]
+    integration, effect_id = callback.integration, callback.effect_id
+    call = await find_call(services.pool, integration.account_id, effect_id, integration.id)
+    if call is None:
+        raise not_found("effect")
+    answered_by = callback.token("AnsweredBy") if "AnsweredBy" in callback.form else None
+    await _report_call(callback, "detected", answered_by=answered_by)
+    after = f"{services.house.public_url}{call_path(integration.id, effect_id, 'dialled')}"
+    now = await current_instant(services.pool)
+    return _xml(twiml_for(services.house, call, answered_by, now, after))
+
+
+async def call_dialled(request: web.Request) -> web.Response:
+    """Keep how the other leg of a call ended, and end the call."""
+    callback = await receive(request)
+    await _report_call(
+        callback,
+        "connected",
+        dial_status=callback.token("DialCallStatus"),
+        dial_seconds=callback.number("DialCallDuration"),
+    )
+    return _xml(twiml_after_dialling())
+
+
+async def call_status(request: web.Request) -> web.Response:
+    """Take in how far a call has come; its end is told to the contact's runs."""
+    callback = await receive(request)
+    status = callback.token("CallStatus").replace("-", "_").lower()[:20]
+    await _report_call(callback, status, duration_seconds=callback.number("CallDuration"))
+    return web.Response(status=204)
+
+
+async def call_recorded(request: web.Request) -> web.Response:
+    """Keep where the recording of a call is."""
+    callback = await receive(request)
+    await _report_call(
+        callback,
+        "recorded",
+        recording_url=callback.text("RecordingUrl"),
+        recording_sid=callback.token("RecordingSid"),
+        recording_seconds=callback.number("RecordingDuration"),
+    )
+    return web.Response(status=204)
+
+
+async def _report_call(callback: Callback, status: str, **details: object) -> None:
+    integration = callback.integration
+    report = Report(
+        integration.account_id,
+        integration.id,
+        callback.effect_id,
+        callback.token("CallSid"),
+        status,
+    )
+
+    async def take(db: Connection) -> Bells | None:
+        now = await current_instant(db)
+        return await take_call_report(db, with_details(report, **details), now)
+
+    bells = await callback.transact(take)
+    if bells is None:
+        raise not_found("effect")
+    await _ring(callback.request, bells)
 
 
 async def _take_text(db: Connection, callback: Callback, text: Text) -> Taken:
@@ -101,8 +169,15 @@ def _xml(response: object) -> web.Response:
 
 
 PUBLIC_ROUTES: Final = (
-    PublicRoute(
-        "POST", f"{PREFIX}/{{integration_id}}/messages/{{effect_id}}", message_status
-    ),
+    PublicRoute("POST", f"{PREFIX}/{{integration_id}}/messages/{{effect_id}}", message_status),
     PublicRoute("POST", f"{PREFIX}/{{integration_id}}/texts", inbound_text),
+    *(
+        PublicRoute("POST", f"{PREFIX}/{{integration_id}}/calls/{{effect_id}}/{what}", handler)
+        for what, handler in (
+            ("answered", call_answered),
+            ("dialled", call_dialled),
+            ("status", call_status),
+            ("recording", call_recorded),
+        )
+    ),
 )

@@ -30,7 +30,7 @@ ORDER BY r.reported_at;
 -- unknown is known now: it has arrived there.
 UPDATE effects f
 SET provider_id = $2,
-    delivery_status = $3,
+    delivery_status = $3::text,
     delivery_failure = $4,
     status = CASE WHEN f.status = 'unknown' THEN 'succeeded' ELSE f.status END,
     error_code = CASE WHEN f.status <> 'unknown' THEN f.error_code END,
@@ -58,6 +58,7 @@ SET status = CASE WHEN r.scheduled_at IS NULL THEN 'failed' ELSE 'scheduled' END
     retries = r.retries,
     result = CASE WHEN r.scheduled_at IS NULL THEN f.result END,
     provider_id = CASE WHEN r.scheduled_at IS NULL THEN f.provider_id END,
+    delivery_status = CASE WHEN r.scheduled_at IS NULL THEN f.delivery_status END,
     delivery_failure = NULL,
     completed_at = CASE WHEN r.scheduled_at IS NULL THEN $6::timestamptz END
 FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::jsonb[])

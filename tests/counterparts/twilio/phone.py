@@ -116,8 +116,8 @@ class Phone:
             await self._webhooks.post(url, ended)
 
     def _params(self, call: Call, **more: Any) -> dict[str, str]:
-        was_answered = call.answer.status == "completed" and call.status != "queued"
-        detected = was_answered and call.form.get("MachineDetection")
+        # Twilio names who has answered where it asks what to do, and nowhere else for sure.
+        detected = more.get("CallStatus") == "in-progress" and call.form.get("MachineDetection")
         return text_params(
             {
                 "AccountSid": self._account_sid,

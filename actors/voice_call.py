@@ -1,0 +1,69 @@
+"""voice.call: the effect that calls somebody and connects them to a user, a queue or a number."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import time
+from typing import Final, Literal
+
+from actors.calls_placed import CHANNEL, place
+from actors.integrations import Sender
+from actors.message_permission import PERMISSION, Purpose, check_messages, terms
+from actors.twilio_client import lines
+from runtime.outcomes import EffectRequest
+from runtime.registry import EffectType
+
+KIND: Final = "voice.call"
+
+Noun = Literal["number", "queue", "application", "url"]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a call is connected to, in Twilio's terms: a number, a queue, an application, TwiML."""
+
+    noun: Noun
+    value: str
+
+
+def request(
+    sender: Sender,
+    to: str,
+    destination: Destination,
+    *,
+    purpose: Purpose,
+    ring_seconds: int = 30,
+    record: bool = False,
+    quiet_hours: tuple[time, time] | None = None,
+    on_unknown: Literal["repeat", "fail"] | None = None,
+) -> EffectRequest:
+    """Build the effect: a call to a number in E.164 form.
+
+    `ring_seconds` is how long either end may ring.
+    """
+    return EffectRequest(
+        kind=KIND,
+        request={
+            "from": sender.address,
+            "destination": asdict(destination),
+            "ring_seconds": ring_seconds,
+            "record": record,
+            PERMISSION: terms(purpose, quiet_hours),
+        },
+        integration_id=sender.integration_id,
+        channel=CHANNEL,
+        address=to,
+        on_unknown=on_unknown,
+    )
+
+
+EFFECT = EffectType(
+    kind=KIND,
+    family="voice",
+    send=place,
+    on_unknown="fail",
+    open=lines,
+    # Beyond the client's own limit, which knows what was on the wire.
+    timeout_seconds=130.0,
+    check=check_messages,
+)
