@@ -42,9 +42,9 @@ from api import (
     tags,
     tasks,
     teams,
-    users,
     twilio,
     twilio_intake,
+    users,
     webhook_secrets,
     workflows,
 )
