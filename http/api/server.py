@@ -148,12 +148,10 @@ def create_app(
         ring_events or _no_bell,
         ring_operations or _no_bell,
         Versions(pool, registry),
-        House(pool, settings, vault_of(settings)),
+        house,
         gate,
     )
     app.on_cleanup.append(lambda _app: gate.uses.written())
-        house,
-    )
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
