@@ -15,6 +15,7 @@ from cli.environment import ROOT
 SIZES = {
     "inward": ("--contacts", "contacts that Callboard and the floor bring through"),
     "bulk": ("--rows", "rows of CSV that are imported"),
+    "api": ("--each", "actions that each of the 50 clients creates"),
     "latency": ("--times", "enrolments that are measured"),
 }
 """The benchmarks whose size can be chosen: the option that they take, and what it counts."""
