@@ -166,7 +166,7 @@ async def _process(
             f"http://127.0.0.1:{port}", headers=headers, connector=connector
         ) as session:
             async with asyncio.timeout(_START_SECONDS):
-                while not await _answers(session):
+                while not await _answers(session):  # noqa: ASYNC110 (another process's port)
                     await asyncio.sleep(_LOOK_SECONDS)
             yield session
     finally:
