@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import secrets
 from contextlib import suppress
 from typing import Final
 
@@ -28,3 +29,8 @@ def parse_keys(text: str) -> dict[str, bytes]:
     if not keys:
         raise ValueError("holds no key")
     return keys
+
+
+def new_key(name: str) -> str:
+    """Make a key and write it as CALLBOARD_SECRET_KEYS takes it; put it in front of the others."""
+    return f"{name}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

@@ -54,6 +54,21 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/pipelines/{pipeline_id}/stages": {"name": "x"},
     "/api/v1/pipelines/{pipeline_id}/stages/reorder": {"stage_ids": []},
     "/api/v1/pipelines/{pipeline_id}/stages/{stage_id}": {"name": "x"},
+    "/api/v1/integrations/{integration_id}": {"name": "x"},
+    "/api/v1/contacts/{contact_id}/consents": {
+        "channel": "sms",
+        "is_given": True,
+        "source": "form",
+    },
+    "/api/v1/contacts/{contact_id}/do-not-disturb": {"channels": ["sms"]},
+}
+
+
+INTEGRATION = {
+    "kind": "smtp",
+    "name": "Mail",
+    "addresses": ["@acme.test"],
+    "settings": {"host": "127.0.0.1"},
 }
 
 
@@ -100,6 +115,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         data=b"A note.",
         headers={"Content-Type": "text/plain"},
     )
+    integration = await caller.post("/api/v1/integrations", INTEGRATION)
     account_id = await pool.fetchval("select account_id from contacts where id = $1", contact["id"])
     async with pool.acquire() as db, db.transaction():
         operation_id = await operations.begin(db, account_id, "test", {})
@@ -107,6 +123,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "workflow_id": path.rpartition("/")[2],
         "action_id": action["id"],
         "contact_id": contact["id"],
+        "integration_id": integration["id"],
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
         "file_id": file.data["id"],

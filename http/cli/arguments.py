@@ -6,6 +6,7 @@ benchmarks is read from their source.
 
 import argparse
 import ast
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -64,6 +65,13 @@ def words(text: str) -> list[str]:
     if not found:
         raise argparse.ArgumentTypeError("names nothing")
     return found
+
+
+def key_name(text: str) -> str:
+    """Read the name of a key."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", text):
+        raise argparse.ArgumentTypeError("a name has letters, digits, - and _, 32 at most")
+    return text
 
 
 def family_names(text: str) -> list[str]:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from cli import checks, environment
-from cli.arguments import SIZES, Parser, benchmarks, families, family_names, positive, words
+from cli.arguments import (
+    SIZES,
+    Parser,
+    benchmarks,
+    families,
+    family_names,
+    key_name,
+    positive,
+    words,
+)
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -131,6 +140,14 @@ def build_parser() -> Parser:
     _add(dbs, "uri", _db_uri, "print the address; an embedded server is started and left running")
     _add(dbs, "psql", _db_psql, "open psql; further arguments go to it", takes_more=True)
     _add(dbs, "stop", _db_stop, "stop the embedded server, whoever uses it")
+
+    secrets = commands.add_parser(
+        "secrets", help="keys that seal secrets", description="Keys that seal secrets."
+    )
+    keys = secrets.add_subparsers(required=True, metavar="COMMAND")
+    new_key = _add(keys, "new-key", _secrets_new_key, "print a new key for CALLBOARD_SECRET_KEYS")
+    new_key.add_argument("--name", type=key_name, metavar="NAME", help="default: today's date")
+    _add(keys, "rotate", _secrets_rotate, "seal anew with the first key what others have sealed")
 
     _add(commands, "settings", _settings, "list all settings, their variables and values")
     _add_bench(commands)
@@ -264,6 +281,24 @@ def _db_stop(settings: "Settings", _options: argparse.Namespace) -> None:
     else:
         stopped = embedded_postgres.stop(settings.data)
         print("stopped" if stopped else f"no server runs in {settings.data}")
+
+
+def _secrets_new_key(_settings: "Settings", options: argparse.Namespace) -> None:
+    import datetime
+
+    from runtime.secret_keys import new_key
+
+    print(new_key(options.name or f"{datetime.datetime.now(datetime.UTC):k%Y-%m-%d}"))
+
+
+def _secrets_rotate(settings: "Settings", _options: argparse.Namespace) -> None:
+    from actors.secret_rotation import rotate
+    from runtime.secrets import VaultError
+
+    try:
+        print(f"sealed anew: {rotate(settings)}")
+    except VaultError as error:
+        raise UsageError(str(error)) from None
 
 
 def _settings(settings: "Settings", _options: argparse.Namespace) -> None:
