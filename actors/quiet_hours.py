@@ -63,7 +63,8 @@ def next_allowed(
     """
     now, last = instant.astimezone(UTC), instant + LONGEST_SEARCH
     while now <= last:
-        ends = [_end(windows, now, zone) for zone in zones if is_quiet(windows, now, zone)]
+        quiet = [zone for zone in zones if is_quiet(windows, now, zone)]
+        ends = [_end(windows, now, zone, last) for zone in quiet]
         if not ends:
             return now
         # All of this time is quiet somewhere, so that no allowed instant is passed over.
@@ -71,11 +72,13 @@ def next_allowed(
     return None
 
 
-def _end(windows: Sequence[Window], instant: datetime, zone: ZoneInfo) -> datetime:
-    """The first instant at which the windows that hold now in a zone are over."""
-    now = instant
-    while holding := [w for w in windows if w.holds(now.astimezone(zone).time())]:
+def _end(windows: Sequence[Window], now: datetime, zone: ZoneInfo, last: datetime) -> datetime:
+    """The first instant at which none of the windows holds in a zone; one after `last` if none."""
+    while now <= last:
         wall = now.astimezone(zone)
+        holding = [window for window in windows if window.holds(wall.time())]
+        if not holding:
+            break
         left = max(_until(wall.time(), window.end) for window in holding)
         # Until the clock is next put forward or back it goes like any other.
         now = next(_changes(now, now + left, zone), now + left)

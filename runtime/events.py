@@ -23,7 +23,7 @@ from runtime.clock import current_instant
 from runtime.conditions import met
 from runtime.database import Connection
 from runtime.definitions import CompiledVersion
-from runtime.executions import Cause, Enrolment, Entry, enrol, first_family
+from runtime.executions import Cause, Enrolment, Entry, cancel, enrol, first_family
 from runtime.versions import Versions
 from sql import load
 
@@ -31,6 +31,9 @@ queries = load("events")
 log = structlog.get_logger(__name__)
 
 INSTALMENT: Final = 500
+
+REPLIES: Final = frozenset({"sms_reply", "messenger_reply"})
+"""What ends a contact's runs in workflows with the setting stop_on_reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,27 @@ async def take_in(
         now,
     )
     stored = {row["id"] for row in rows}
+    replies = {i for i, e in zip(ids, events, strict=True) if e.event_type in REPLIES}
+    await _stop_on_reply(db, sorted(replies & stored), now)
     ended = await db.fetch(queries.end_waits, list(stored), now)
     bells = Bells(families={row["family"] for row in ended})
     bells.events = any(row["is_undispatched"] for row in rows)
     return [id_ if id_ in stored else None for id_ in ids], bells
+
+
+async def _stop_on_reply(db: Connection, replies: Sequence[int], now: datetime) -> None:
+    """End the runs of people who have replied, where their workflow says so.
+
+    In the transaction that takes the reply in, before anything further is sent; a wait for the
+    reply in such a run ends with it.
+    """
+    if not replies:
+        return
+    stopped: dict[UUID, list[UUID]] = defaultdict(list)
+    for row in await db.fetch(queries.stopped_by_reply, replies):
+        stopped[row["account_id"]].append(row["id"])
+    for account_id, execution_ids in stopped.items():
+        await cancel(db, now, account_id, sorted(execution_ids), "replied")
 
 
 async def hand_on(pool: asyncpg.Pool, versions: Versions, max_depth: int) -> tuple[Bells, int]:

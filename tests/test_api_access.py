@@ -55,6 +55,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/pipelines/{pipeline_id}/stages/reorder": {"stage_ids": []},
     "/api/v1/pipelines/{pipeline_id}/stages/{stage_id}": {"name": "x"},
     "/api/v1/integrations/{integration_id}": {"name": "x"},
+    "/api/v1/workflows/{workflow_id}/settings": {"stop_on_reply": True},
     "/api/v1/contacts/{contact_id}/consents": {
         "channel": "sms",
         "is_given": True,
@@ -124,6 +125,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "action_id": action["id"],
         "contact_id": contact["id"],
         "integration_id": integration["id"],
+        "step_id": str(await pool.fetchval("select id from workflow_action_executions")),
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
         "file_id": file.data["id"],

@@ -204,7 +204,9 @@ mine AS (
 )
 UPDATE effects f
 SET status = CASE WHEN m.is_settled THEN 'succeeded' ELSE r.status END,
-    result = CASE WHEN m.is_settled
+    -- The contact was erased while this was on the wire: see contact_erasure.
+    result = CASE WHEN f.request ? 'erased' THEN NULL
+        WHEN m.is_settled
         THEN jsonb_build_object(
             'sid', m.provider_id, 'status', m.delivery_status, 'is_settled_by_callback', true)
         ELSE r.result END,
@@ -227,12 +229,16 @@ RETURNING f.id, f.step_id, f.gates_step, f.status, f.retries, m.delivery_failure
 INSERT INTO effect_attempts
     (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome, is_late,
      error_kind, error_code, error_message, result)
-SELECT *
+SELECT r.effect_id, r.attempt, r.account_id, r.worker_id, r.started_at, r.finished_at, r.outcome,
+    r.is_late, r.error_kind, r.error_code,
+    CASE WHEN f.request ? 'erased' THEN NULL ELSE r.error_message END,
+    CASE WHEN f.request ? 'erased' THEN NULL ELSE r.result END
 FROM unnest(
     $1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[],
     $7::text[], $8::boolean[], $9::text[], $10::text[], $11::text[], $12::jsonb[]
 ) AS r (effect_id, attempt, account_id, worker_id, started_at, finished_at, outcome, is_late,
     error_kind, error_code, error_message, result)
+LEFT JOIN effects f ON f.id = r.effect_id
 WHERE NOT EXISTS (
     SELECT FROM effect_attempts a
     WHERE a.effect_id = r.effect_id AND a.attempt = r.attempt AND NOT a.is_late

@@ -64,6 +64,15 @@ FROM winners w
 WHERE s.id = w.id AND s.status = 'waiting'
 RETURNING s.family;
 
+-- name: stopped_by_reply
+-- The live runs, in workflows that a reply stops, of the contacts of these events.
+SELECT DISTINCT e.account_id, e.id
+FROM domain_events v
+JOIN workflow_executions e ON e.contact_id = v.contact_id AND e.account_id = v.account_id
+JOIN workflows w ON w.id = e.workflow_id
+WHERE v.id = ANY ($1::bigint[]) AND e.status IN ('running', 'paused')
+  AND w.settings @> '{"stop_on_reply": true}';
+
 -- name: claim_events
 -- Claim undispatched events, oldest first, and mark them as handed on.
 UPDATE domain_events v

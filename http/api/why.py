@@ -1,0 +1,113 @@
+"""Why a step was done or not, and what everything that still stands waits for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from aiohttp import web
+
+from api.access import Permission
+from api.answers import answer
+from api.calls import Call, Route
+from api.fields import Object
+from api.problems import not_found
+from api.shown import Shown
+from api.why_sentences import of_decision, of_effect, of_step
+from sql import load
+
+queries = load("api_why")
+
+
+class ShownReason(Shown):
+    """What became of one thing that was to leave the house; `decision` is its decision record."""
+
+    effect_id: UUID
+    kind: str
+    status: str
+    code: str | None
+    until: datetime | None
+    why: str
+    decision: Object | None
+
+
+class ShownWhy(Shown):
+    """Why a step is as it is: `why` in plain words, `until` when that may change."""
+
+    step_id: UUID
+    execution_id: UUID
+    action_type: str | None
+    status: str
+    code: str | None
+    until: datetime | None
+    why: str
+    effects: list[ShownReason]
+
+
+async def read(call: Call) -> web.Response:
+    """Say in plain words why a step was done or not, or what it still waits for and until when."""
+    execution_id = call.id("execution_id") if "execution_id" in call.request.match_info else None
+    async with call.pool.acquire() as db:
+        step = await db.fetchrow(queries.step, call.account_id, call.id("step_id"), execution_id)
+        if step is None:
+            raise not_found("step")
+        effects = await db.fetch(queries.effects, call.account_id, step["id"])
+    reasons = [_reason(effect, step["now"]) for effect in effects]
+    return answer(
+        {
+            "step_id": step["id"],
+            "execution_id": step["execution_id"],
+            "action_type": step["action_type"],
+            "status": step["status"],
+            "code": step["skip_reason"] or step["error_code"],
+            "until": _until(step, reasons),
+            "why": _why(step, effects, reasons),
+            "effects": reasons,
+        }
+    )
+
+
+def _reason(effect: Any, now: datetime) -> dict[str, Any]:
+    is_held = effect["status"] == "pending" and effect["held_until"] is not None
+    return {
+        "effect_id": effect["id"],
+        "kind": effect["kind"],
+        "status": effect["status"],
+        "code": effect["error_code"],
+        "until": effect["held_until"] if is_held else _open_until(effect),
+        "why": of_effect(effect, now),
+        "decision": effect["decision"],
+    }
+
+
+def _open_until(row: Any) -> datetime | None:
+    is_open = row["status"] in {"scheduled", "waiting"}
+    until: datetime | None = row["scheduled_at"] if is_open else None
+    return until
+
+
+def _until(step: Any, reasons: list[dict[str, Any]]) -> datetime | None:
+    if step["status"] == "running":
+        return min((r["until"] for r in reasons if r["until"] is not None), default=None)
+    held: datetime | None = step["held_until"] if step["status"] == "pending" else None
+    return held or _open_until(step)
+
+
+def _why(step: Any, effects: list[Any], reasons: list[dict[str, Any]]) -> str:
+    """The step's own sentence, or that of the effect that speaks for it."""
+    gating = [r for e, r in zip(effects, reasons, strict=True) if e["gates_step"]]
+    if step["status"] == "skipped" and step["skip_reason"] != "cancelled":
+        said = next((of_decision(e["decision"]) for e in effects if e["gates_step"]), None)
+        return said or of_step(step)
+    if gating and step["status"] in {"running", "completed"}:
+        return str(gating[0]["why"]) if len(gating) == 1 else of_step(step)
+    return of_step(step)
+
+
+_STEP: Final = "/steps/{step_id}/why"
+
+ROUTES: Final = tuple(
+    Route("GET", path, read, Permission.READ, answers={200: ShownWhy})
+    for path in (f"/api/v1/executions/{{execution_id}}{_STEP}", f"/api/v1{_STEP}")
+)

@@ -1,0 +1,56 @@
+-- name: contact
+-- Whether the account has a contact, erased or not.
+SELECT c.erased_at, c.do_not_disturb, c.email_normalized, c.phone_normalized
+FROM contacts c WHERE c.account_id = $1 AND c.id = $2;
+
+-- name: lock_contact
+-- Lock a contact that is not erased.
+SELECT c.do_not_disturb, c.email_normalized, c.phone_normalized
+FROM contacts c WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: add_consent
+-- Write down that consent was given or withdrawn.
+INSERT INTO consents
+    (account_id, contact_id, channel, is_given, source, wording, at, recorded_at, recorded_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+RETURNING id, channel, is_given, source, wording, at, recorded_at, recorded_by;
+
+-- name: consents
+-- The consents of a contact, newest first.
+SELECT n.id, n.channel, n.is_given, n.source, n.wording, n.at, n.recorded_at, n.recorded_by
+FROM consents n
+WHERE n.account_id = $1 AND n.contact_id = $2
+ORDER BY n.at DESC, n.id DESC;
+
+-- name: set_do_not_disturb
+-- The channels on which a contact wants to hear nothing.
+UPDATE contacts c SET do_not_disturb = $3, updated_at = $4 WHERE c.account_id = $1 AND c.id = $2;
+
+-- name: consent_rules
+-- The channels on which marketing needs consent.
+SELECT c.consent_required_for FROM accounts c WHERE c.id = $1;
+
+-- name: lock_consent_rules
+-- The same, locked against other changes.
+SELECT c.consent_required_for FROM accounts c WHERE c.id = $1 FOR NO KEY UPDATE;
+
+-- name: set_consent_rules
+-- Change them.
+UPDATE accounts c SET consent_required_for = $2 WHERE c.id = $1;
+
+-- name: lock_workflow
+-- Lock a workflow; gives its settings.
+SELECT w.settings FROM workflows w
+WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: workflow_settings
+-- The settings of a workflow.
+SELECT w.settings FROM workflows w
+WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL;
+
+-- name: set_workflow_settings
+-- Change them.
+UPDATE workflows w SET settings = w.settings || $3, updated_at = $4
+WHERE w.account_id = $1 AND w.id = $2;
