@@ -47,7 +47,15 @@ class ShownWhy(Shown):
 
 async def read(call: Call) -> web.Response:
     """Say in plain words why a step was done or not, or what it still waits for and until when."""
-    execution_id = call.id("execution_id") if "execution_id" in call.request.match_info else None
+    return await _read(call, None)
+
+
+async def read_of_execution(call: Call) -> web.Response:
+    """Say the same of a step of this execution."""
+    return await _read(call, call.id("execution_id"))
+
+
+async def _read(call: Call, execution_id: UUID | None) -> web.Response:
     async with call.pool.acquire() as db:
         step = await db.fetchrow(queries.step, call.account_id, call.id("step_id"), execution_id)
         if step is None:
@@ -107,7 +115,15 @@ def _why(step: Any, effects: list[Any], reasons: list[dict[str, Any]]) -> str:
 
 _STEP: Final = "/steps/{step_id}/why"
 
-ROUTES: Final = tuple(
-    Route("GET", path, read, Permission.READ, answers={200: ShownWhy})
-    for path in (f"/api/v1/executions/{{execution_id}}{_STEP}", f"/api/v1{_STEP}")
+_SHOWN: Final = {200: ShownWhy}
+
+ROUTES: Final = (
+    Route("GET", f"/api/v1{_STEP}", read, Permission.READ, answers=_SHOWN),
+    Route(
+        "GET",
+        f"/api/v1/executions/{{execution_id}}{_STEP}",
+        read_of_execution,
+        Permission.READ,
+        answers=_SHOWN,
+    ),
 )
