@@ -37,6 +37,7 @@ async def keep_house(pool: asyncpg.Pool, settings: Settings) -> dict[str, int]:
     for name, query, days in (
         ("tickets", queries.delete_tickets, settings.retention_tickets_days),
         ("events", queries.delete_events, settings.retention_events_days),
+        ("inbound_texts", queries.delete_inbound_texts, settings.retention_events_days),
         ("executions", queries.delete_executions, settings.retention_executions_days),
         ("refusals", queries.delete_refusals, settings.retention_executions_days),
         ("operations", operations.delete_operations, settings.retention_operations_days),

@@ -91,7 +91,12 @@ RESOURCES: dict[str, dict[str, Any]] = {
     "opportunities": {"name": "Big deal", "value": "1000.50", "status": "won"},
     "tasks": {"title": "Write", "due_at": "2030-01-01T10:00:00Z", "priority": "high"},
     "notes": {"content": "Good bye"},
-    "users": {"name": "Kim Li", "role": "viewer", "is_available": False},
+    "users": {
+        "name": "Kim Li",
+        "role": "viewer",
+        "is_available": False,
+        "phone": "+14155550155",
+    },
     "teams": {"name": "Support"},
 }
 RECORDED = ("tags", "custom-fields", "campaigns", "pipelines", "users", "teams")

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import asyncpg
 import pytest
 from twilio.request_validator import RequestValidator
 
+from runtime import clock
 from runtime.dispatching import dispatch
 from runtime.effect_claims import EffectClaims
+from runtime.housekeeping import keep_house
 from tests.counterparts.twilio.script import Callbacks
 from tests.stand_ins import WorldWith, blocked_or_done
 from tests.twilio_board import FROM, TO, Board, add_integration, open_board
@@ -221,3 +224,9 @@ async def test_a_storm_of_true_callbacks_is_taken_in_once_each(board: Board) -> 
     await board.run(await board.texting())
     assert {told.status for told in board.fake.webhooks.told} == {204}
     assert await board.pool.fetchval("SELECT count(*) FROM effect_reports") == 2
+
+
+async def test_what_came_in_long_ago_is_forgotten(board: Board) -> None:
+    await board.fake.text(board.texts_url, TO, FROM, "Hello")
+    await clock.advance(board.pool, timedelta(days=board.world.settings.retention_events_days + 1))
+    assert (await keep_house(board.pool, board.world.settings))["inbound_texts"] == 1

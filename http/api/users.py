@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from actors.contact_addresses import normalize_email
+from actors.integration_kinds import normalize_address
 from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
@@ -27,15 +29,20 @@ queries = load("api_users")
 Role = Literal["viewer", "editor", "admin"]
 Address = Annotated[str, Field(max_length=250), checked(normalize_email)]
 PersonName = Annotated[str, Field(max_length=200)]
+Phone = Annotated[str, Field(max_length=40), checked(partial(normalize_address, "twilio"))]
 
 
 class NewUser(Body):
-    """A user to be; the e-mail address is unique in the account."""
+    """A user to be; the e-mail address is unique in the account.
+
+    `phone`, in E.164 form, is where make_call reaches the user.
+    """
 
     email: Address
     name: PersonName = ""
     role: Role = "editor"
     is_available: bool = True
+    phone: Phone | None = None
 
 
 class UserChange(Body):
@@ -50,6 +57,7 @@ class UserChange(Body):
     role: Role = left_out()
     is_available: bool = left_out()
     is_active: bool = left_out()
+    phone: Phone | None = left_out()
 
 
 class UserPage(Page):
@@ -68,6 +76,7 @@ class ShownUser(Shown):
     id: UUID
     email: str
     name: str
+    phone: str | None
     role: Role
     is_available: bool
     is_service: bool
@@ -102,7 +111,7 @@ USERS: Final = Resource(
     "user",
     "/api/v1/users",
     queries,
-    ("email", "name", "role", "is_available", "is_active"),
+    ("email", "name", "role", "is_available", "is_active", "phone"),
     taken={"user_email_is_unique_in_account": "email"},
     lock_first=queries.lock_admins,
     check=_keep_an_admin,

@@ -1,6 +1,6 @@
 -- name: users
 -- The users of an account; see api/lists.py.
-SELECT u.id, u.email, u.name, u.role, u.is_available, u.is_service,
+SELECT u.id, u.email, u.name, u.phone, u.role, u.is_available, u.is_service,
     u.deactivated_at IS NULL AS is_active, u.created_at, u.updated_at
 FROM users u
 WHERE u.account_id = $1
@@ -16,7 +16,7 @@ WHERE u.account_id = $1
 
 -- name: user
 -- One user.
-SELECT u.id, u.email, u.name, u.role, u.is_available, u.is_service,
+SELECT u.id, u.email, u.name, u.phone, u.role, u.is_available, u.is_service,
     u.deactivated_at IS NULL AS is_active, u.created_at, u.updated_at
 FROM users u
 WHERE u.account_id = $1 AND u.id = $2;
@@ -24,13 +24,13 @@ WHERE u.account_id = $1 AND u.id = $2;
 -- name: add_user
 -- Make a user.
 INSERT INTO users
-    (account_id, id, email, name, role, is_available, deactivated_at, created_at, updated_at)
-VALUES ($1, $2, $4, $5, $6, $7, CASE WHEN NOT $8 THEN $3::timestamptz END, $3, $3);
+    (account_id, id, email, name, role, is_available, deactivated_at, phone, created_at, updated_at)
+VALUES ($1, $2, $4, $5, $6, $7, CASE WHEN NOT $8 THEN $3::timestamptz END, $9, $3, $3);
 
 -- name: change_user
 -- Write a user's fields.
 UPDATE users u
-SET email = $4, name = $5, role = $6, is_available = $7,
+SET email = $4, name = $5, role = $6, is_available = $7, phone = $9,
     deactivated_at = CASE WHEN NOT $8 THEN coalesce(u.deactivated_at, $3::timestamptz) END,
     updated_at = $3
 WHERE u.account_id = $1 AND u.id = $2;

@@ -40,6 +40,18 @@ gone AS (
 )
 SELECT count(*) FROM gone;
 
+-- name: delete_inbound_texts
+-- Forget texts that came in before an instant: no webhook is called again after so long.
+WITH old AS (
+    SELECT t.account_id, t.provider_id FROM inbound_texts t WHERE t.received_at < $1 LIMIT $2
+),
+gone AS (
+    DELETE FROM inbound_texts t USING old
+    WHERE t.account_id = old.account_id AND t.provider_id = old.provider_id
+    RETURNING t.provider_id
+)
+SELECT count(*) FROM gone;
+
 -- name: delete_executions
 -- Delete executions that ended before an instant, with their effects, steps and attempts.
 WITH old AS (
