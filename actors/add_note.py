@@ -83,4 +83,11 @@ def _finish(stage: Stage, note: _Note) -> Done:
     return Done(summary)
 
 
-ACTION = ActionType(name="add_note", family="crm", config=AddNote, perform=perform)
+ACTION = ActionType(
+    name="add_note",
+    family="crm",
+    config=AddNote,
+    perform=perform,
+    gives={"note_id": "the note", "note_type": "its type"},
+    emits=frozenset({"note_added"}),
+)

@@ -72,4 +72,12 @@ def _finish(stage: Stage, item: Item, name: str, tag_id: UUID, *, is_new: bool) 
     return Done({**told, "added": is_new})
 
 
-ACTION = ActionType(name="add_tag", family="crm", config=AddTag, perform=perform)
+ACTION = ActionType(
+    name="add_tag",
+    family="crm",
+    config=AddTag,
+    perform=perform,
+    gives={"tag_id": "the tag", "tag_name": "its name", "added": "false if it was there"},
+    emits=frozenset({"tag_added"}),
+    refers={"tag_name": "tag"},
+)

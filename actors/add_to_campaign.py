@@ -256,5 +256,16 @@ def _config(item: Item) -> AddToCampaign:
 
 
 ACTION = ActionType(
-    name="add_to_campaign", family="crm", config=AddToCampaign, perform=perform, contended=True
+    name="add_to_campaign",
+    family="crm",
+    config=AddToCampaign,
+    perform=perform,
+    contended=True,
+    gives={
+        "campaign_id": "the campaign",
+        "enrollment_id": "the enrolment",
+        "execution_id": "the run that it began",
+    },
+    emits=frozenset({"campaign_enrolled"}),
+    refers={"campaign_id": "campaign"},
 )

@@ -147,5 +147,16 @@ def _config(item: Item) -> AssignToUser:
 
 
 ACTION = ActionType(
-    name="assign_to_user", family="crm", config=AssignToUser, perform=perform, contended=True
+    name="assign_to_user",
+    family="crm",
+    config=AssignToUser,
+    perform=perform,
+    contended=True,
+    gives={
+        "user_id": "the owner now",
+        "previous_owner_id": "the owner before",
+        "assigned": "false if nothing changed",
+    },
+    emits=frozenset({"contact_assigned"}),
+    refers={"user_id": "user", "team_id": "team"},
 )

@@ -139,4 +139,11 @@ ACTION = ActionType(
     config=CreateContact,
     perform=perform,
     contended=True,
+    gives={
+        "contact_id": "the contact that was made or found",
+        "created": "whether it is new",
+        "changed_fields": "which of its fields changed",
+    },
+    emits=frozenset({"contact_created", "contact_updated"}),
+    refers={"custom_fields{}": "custom_field"},
 )

@@ -109,5 +109,21 @@ def _outcome(stage: Stage, item: Item, name: str, row: asyncpg.Record) -> Outcom
 
 
 ACTION = ActionType(
-    name="create_opportunity", family="crm", config=CreateOpportunity, perform=perform
+    name="create_opportunity",
+    family="crm",
+    config=CreateOpportunity,
+    perform=perform,
+    gives={
+        "opportunity_id": "the opportunity",
+        "pipeline_id": "its pipeline",
+        "stage_id": "its stage",
+        "name": "its name",
+        "value": "its value",
+        "currency": "the value's currency",
+        "account_value": "the value in the account's currency",
+        "account_currency": "that currency",
+        "rate_valid_on": "the day of the rate",
+    },
+    emits=frozenset({"opportunity_created"}),
+    refers={"pipeline_id": "pipeline", "stage_id": "stage"},
 )

@@ -142,4 +142,17 @@ def _finish(stage: Stage, task: _Task) -> Done:
     return Done(summary)
 
 
-ACTION = ActionType(name="create_task", family="crm", config=CreateTask, perform=perform)
+ACTION = ActionType(
+    name="create_task",
+    family="crm",
+    config=CreateTask,
+    perform=perform,
+    gives={
+        "task_id": "the task",
+        "assignee_id": "who it is for",
+        "due_at": "when it is due",
+        "priority": "its priority",
+    },
+    emits=frozenset({"task_created"}),
+    refers={"assignee_id": "user"},
+)

@@ -113,4 +113,12 @@ ACTION = ActionType(
     perform=perform,
     settle=settle,
     verbatim=frozenset({"code"}),
+    gives={
+        "output": "what the script returned",
+        "logs": "its console",
+        "logs_dropped": "lines beyond the limit",
+        "error": "null",
+        "duration_ms": "how long it ran",
+        "memory_bytes": "the heap at its end",
+    },
 )

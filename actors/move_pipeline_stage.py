@@ -119,5 +119,18 @@ def _finish(
 
 
 ACTION = ActionType(
-    name="move_pipeline_stage", family="crm", config=MovePipelineStage, perform=perform
+    name="move_pipeline_stage",
+    family="crm",
+    config=MovePipelineStage,
+    perform=perform,
+    gives={
+        "opportunity_id": "the opportunity",
+        "from_pipeline_id": "whence",
+        "from_stage_id": "whence",
+        "to_pipeline_id": "whither",
+        "to_stage_id": "whither",
+        "moved": "false if it stood there",
+    },
+    emits=frozenset({"stage_changed"}),
+    refers={"pipeline_id": "pipeline", "stage_id": "stage"},
 )

@@ -129,5 +129,11 @@ def _key(item: Item) -> tuple[UUID, UUID]:
 
 
 ACTION = ActionType(
-    name="remove_from_campaign", family="crm", config=RemoveFromCampaign, perform=perform
+    name="remove_from_campaign",
+    family="crm",
+    config=RemoveFromCampaign,
+    perform=perform,
+    gives={"campaign_id": "the campaign", "reason": "why", "removed": "false if it was not in it"},
+    emits=frozenset({"campaign_removed"}),
+    refers={"campaign_id": "campaign"},
 )

@@ -49,4 +49,16 @@ def _forget(contact: Contact, name: str) -> None:
         contact["tags"] = [tag for tag in contact["tags"] if tag.lower() != name.lower()]
 
 
-ACTION = ActionType(name="remove_tag", family="crm", config=RemoveTag, perform=perform)
+ACTION = ActionType(
+    name="remove_tag",
+    family="crm",
+    config=RemoveTag,
+    perform=perform,
+    gives={
+        "tag_id": "the tag, if there is one",
+        "tag_name": "its name",
+        "removed": "false if it was not there",
+    },
+    emits=frozenset({"tag_removed"}),
+    refers={"tag_name": "tag"},
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, model_validator
@@ -52,4 +53,12 @@ def _wrong(reason: str) -> PydanticCustomError:
     return misfit("recipients", "recipient_ids", reason)
 
 
-ACTION = ActionType(name="send_notification", family="notification", config=SendNotification)
+def _refers(config: Mapping[str, Any]) -> Mapping[str, str]:
+    kinds = {"specific_user": "user", "team": "team"}
+    kind = kinds.get(config.get("recipient_type", ""))
+    return {"recipient_ids[]": kind} if kind else {}
+
+
+ACTION = ActionType(
+    name="send_notification", family="notification", config=SendNotification, refers=_refers
+)

@@ -255,4 +255,12 @@ def _finish(stage: Stage, edit: _Edit) -> Done:
     return Done({"updated": bool(names), "changed_fields": names})
 
 
-ACTION = ActionType(name="update_contact", family="crm", config=UpdateContact, perform=perform)
+ACTION = ActionType(
+    name="update_contact",
+    family="crm",
+    config=UpdateContact,
+    perform=perform,
+    gives={"updated": "whether anything changed", "changed_fields": "which fields"},
+    emits=frozenset({"contact_updated"}),
+    refers={"field_updates[].field": "custom_field"},
+)

@@ -131,5 +131,13 @@ def _config(item: Item) -> WaitForEvent:
 
 
 ACTION = ActionType(
-    name="wait_for_event", family="timing", config=WaitForEvent, perform=perform, resume=resume
+    name="wait_for_event",
+    family="timing",
+    config=WaitForEvent,
+    perform=perform,
+    resume=resume,
+    gives={
+        "timed_out": "whether the time-out came first",
+        "event": "what came: id, event_type, occurred_at, payload",
+    },
 )

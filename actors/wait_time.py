@@ -52,5 +52,10 @@ async def resume(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 
 ACTION = ActionType(
-    name="wait_time", family="timing", config=WaitTime, perform=perform, resume=resume
+    name="wait_time",
+    family="timing",
+    config=WaitTime,
+    perform=perform,
+    resume=resume,
+    gives={"waited_until": "the instant"},
 )

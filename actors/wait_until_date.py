@@ -185,5 +185,11 @@ async def resume(_stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
 
 
 ACTION = ActionType(
-    name="wait_until_date", family="timing", config=WaitUntilDate, perform=perform, resume=resume
+    name="wait_until_date",
+    family="timing",
+    config=WaitUntilDate,
+    perform=perform,
+    resume=resume,
+    gives={"waited_until": "the instant", "was_past": "whether it was past already"},
+    refers={"field_name": "custom_field"},
 )

@@ -189,4 +189,9 @@ ACTION = ActionType(
     perform=perform,
     verbatim=frozenset({"auth_config"}),
     secret=frozenset({"auth_config"}),
+    gives={
+        "status": "the HTTP status",
+        "response": "headers and body, if stored",
+        "test_mode": "true where nothing was called",
+    },
 )

@@ -45,12 +45,14 @@ async def activate(  # noqa: PLR0917 (one call site's natural order)
     account_id: UUID,
     workflow_id: UUID,
     user_id: UUID | None,
+    more_faults: Sequence[Fault] = (),
 ) -> Activation:
     """Check the draft, put it in force as a version, listen to its trigger, open its lanes.
 
     In the caller's transaction, under the workflow's lock. A draft that equals the version in
     force makes no new one: so a paused workflow goes on. Runs stay on the version that they
-    began with. NotActivatableError if something is wrong, incomplete or archived.
+    began with. NotActivatableError if something is wrong, incomplete or archived; `more_faults` are
+    what the caller has found beyond the definition itself.
     """
     workflow = await db.fetchrow(queries.lock_workflow, account_id, workflow_id)
     if workflow is None:
@@ -59,7 +61,7 @@ async def activate(  # noqa: PLR0917 (one call site's natural order)
         raise NotActivatableError(409, "workflow_archived", "An archived workflow stays archived.")
     rows = [dict(r) for r in await db.fetch(queries.draft_actions, account_id, workflow_id)]
     branches = {r["id"] for r in await db.fetch(queries.branch_ids, account_id, workflow_id)}
-    _refuse(faults_of_definition(rows, branches, registry))
+    _refuse([*faults_of_definition(rows, branches, registry), *more_faults])
 
     version = await _unchanged(db, account_id, workflow["active_version_id"], rows)
     if version is None:
@@ -69,7 +71,7 @@ async def activate(  # noqa: PLR0917 (one call site's natural order)
         )
         await db.execute(queries.add_version_actions, account_id, workflow_id, version_id)
     await db.execute(queries.set_active, account_id, workflow_id, version["id"], now)
-    await _listen(db, account_id, workflow_id, workflow["trigger"])
+    await listen(db, account_id, workflow_id, workflow["trigger"])
     families = {registry.actions[row["action_type"]].family for row in rows}
     await get_or_create_lanes(db, [(f, account_id, workflow_id, None) for f in families])
     opened = await db.fetch(queries.open_lanes, account_id, workflow_id)
@@ -109,9 +111,10 @@ async def _unchanged(
     return await db.fetchrow(queries.version, account_id, version_id)
 
 
-async def _listen(
+async def listen(
     db: Connection, account_id: UUID, workflow_id: UUID, trigger: dict[str, Any] | None
 ) -> None:
+    """Let an active workflow be started by what its trigger says; None: by no event."""
     if trigger is None:
         await db.execute(queries.stop_listening, account_id, workflow_id)
         return

@@ -45,6 +45,24 @@ def next_ids(rows: Sequence[Row]) -> dict[UUID, UUID | None]:
     return following
 
 
+def earlier_ids(rows: Sequence[Row]) -> dict[UUID, set[UUID]]:
+    """Give for each action those that may have been performed before it, in the same run.
+
+    Ways that lead nowhere are passed over: they are faults of their own.
+    """
+    known = {row["id"] for row in rows}
+    there = [
+        row if row["fallback_action_id"] in known else {**row, "fallback_action_id": None}
+        for row in rows
+    ]
+    onward = _with_returns(there, _ways_ahead(there))
+    earlier: dict[UUID, set[UUID]] = {row["id"]: set() for row in rows}
+    for row in rows:
+        for later in _reachable(onward, row["id"]) - {row["id"]}:
+            earlier[later].add(row["id"])
+    return earlier
+
+
 def _path(row: Row, field: str) -> str:
     return f"actions[{row['id']}].{field}"
 

@@ -37,6 +37,9 @@ FAMILIES: Final = (
     "membership",
 )
 
+Refers = Mapping[str, str] | Callable[[Mapping[str, Any]], Mapping[str, str]]
+"""Places in a config to the kind of row that they name, or what gives them for a config."""
+
 Performance = Callable[["Stage", "Sequence[Item]"], Awaitable["Sequence[Outcome]"]]
 Send = Callable[["Effect", Any], Awaitable["Result"]]
 Check = Callable[["Connection", "Sequence[Effect]", "datetime"], Awaitable["Sequence[Verdict]"]]
@@ -55,6 +58,10 @@ class ActionType:
     merge fields, such as code and secrets: they stand in `item.config`, not in `item.values`.
     `secret` names the fields that hold credentials: they are sealed when a config is saved (see
     actors/sealed_configs.py) and never shown again.
+
+    What the type says of itself, for the palette and for checks of definitions: `gives` are the
+    fields of its results with what they hold, `emits` the domain events that it may emit, `refers`
+    the fields of its config that lead to rows, with their kinds (see actors/referents.py).
     """
 
     name: str
@@ -66,6 +73,9 @@ class ActionType:
     contended: bool = False
     verbatim: frozenset[str] = frozenset()
     secret: frozenset[str] = frozenset()
+    gives: Mapping[str, str] = field(default_factory=dict)
+    emits: frozenset[str] = frozenset()
+    refers: Refers = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,8 @@ async def performed(stage: Stage, items: list[Item]) -> Performed:
     with stage.db.query_logger(count):
         done.outcomes += await performance(stage, items)
     assert all(isinstance(outcome, Done | Skipped | Failed) for outcome in done.outcomes)
+    gives = items[0].action.type.gives
+    assert all(o.result.keys() <= gives.keys() for o in done.outcomes if isinstance(o, Done))
     orjson.dumps([outcome.result for outcome in done.outcomes if isinstance(outcome, Done)])
     return done
 

@@ -193,13 +193,18 @@ async def test_references_must_lead_to_things_of_the_workflow(editor: Caller) ->
         "timeout_unit": "days",
         "timeout_action": "branch",
     }
-    for branch, related in ((str(uuid4()), str(uuid4())), (empty, first)):
+    third = await add(editor, path, "add_note", action_config={"content": "x"})
+    config = wait | {"timeout_branch_id": empty, "related_action_id": third}
+    await add(editor, path, "wait_for_event", action_config=config)
+    for branch, related in ((str(uuid4()), first), (empty, str(uuid4()))):
         config = wait | {"timeout_branch_id": branch, "related_action_id": related}
-        await add(editor, path, "wait_for_event", action_config=config)
+        body = {"action_type": "wait_for_event", "action_config": config}
+        refused = await editor.refused("POST", f"{path}/actions", body)
+        assert refused.code in {"branch_unknown", "related_action_unknown"}
+    await editor.delete(f"{path}/actions/{third}")
     assert await faults(editor, path) == [
         ("fallback_action_id", "fallback_unknown"),
         ("action_config.related_action_id", "related_action_unknown"),
-        ("action_config.timeout_branch_id", "branch_unknown"),
         ("action_config.timeout_branch_id", "branch_empty"),
     ]
 
@@ -211,11 +216,14 @@ async def test_a_related_action_comes_before(editor: Caller) -> None:
     )
     first, later = [action["id"] for action in await editor.chain(path)]
     assert first == wait
-    for related, wrong in ((later, True), (wait, True)):
-        config = {"event_type": "form_submit", "related_action_id": related}
-        await editor.put(f"{path}/actions/{wait}", {"action_config": config})
-        expected = [("action_config.related_action_id", "related_action_not_earlier")]
-        assert (await faults(editor, path) == expected) is wrong
+    config = {"event_type": "form_submit", "related_action_id": wait}
+    body = {"action_config": config}
+    refused = await editor.refused("PUT", f"{path}/actions/{wait}", body)
+    assert refused.code == "related_action_unknown"
+    config = {"event_type": "form_submit", "related_action_id": later}
+    await editor.put(f"{path}/actions/{wait}", {"action_config": config})
+    expected = [("action_config.related_action_id", "related_action_not_earlier")]
+    assert await faults(editor, path) == expected
     await editor.put(
         f"{path}/actions/{wait}",
         {"position": 1, "action_config": config | {"related_action_id": later}},

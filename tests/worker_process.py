@@ -19,7 +19,6 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel
 
-import actors
 from runtime import worker
 from runtime.effect import Effect, Result, Sent
 from runtime.outcomes import Dispatch, Done, EffectRequest, Outcome, Sleep
@@ -148,5 +147,4 @@ def end_with_the_test() -> None:
 
 if __name__ == "__main__":
     end_with_the_test()
-    at_work = actors.registry if "TEST_REAL_ACTORS" in os.environ else registry
-    sys.exit(worker.run(load_settings(), at_work, None))
+    sys.exit(worker.run(load_settings(), registry, None))

@@ -214,12 +214,21 @@ class World:
 
     async def steps(self, execution_id: UUID) -> list[asyncpg.Record]:
         """Give the steps of an execution in order, with their action's type."""
-        return await self.pool.fetch(
+        rows = await self.pool.fetch(
             "SELECT s.*, a.action_type, a.key, a.branch_id"
             " FROM workflow_action_executions s JOIN workflow_actions a ON a.id = s.action_id"
             " WHERE s.workflow_execution_id = $1 ORDER BY s.sequence, s.id",
             execution_id,
         )
+        for row in rows:
+            self._check_result(row)
+        return rows
+
+    def _check_result(self, row: asyncpg.Record) -> None:
+        """Hold a result to what its type says that it gives; types of a test's own say nothing."""
+        type_ = self.registry.actions[row["action_type"]]
+        if row["status"] == "completed" and type_ is actors.registry.actions[type_.name]:
+            assert set(row["result_data"]) <= set(type_.gives), (type_.name, row["result_data"])
 
     async def statuses(self, execution_id: UUID) -> list[str]:
         """Give the statuses of an execution's steps in order."""

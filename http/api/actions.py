@@ -8,7 +8,8 @@ from uuid import UUID
 import asyncpg
 from aiohttp import web
 
-from api import action_configs, chains, workflows
+from actors.sealed_configs import redacted, sealed, with_kept
+from api import action_configs, chains, draft_checks, workflows
 from api.access import Permission
 from api.action_requests import (
     CanvasPosition,
@@ -21,10 +22,12 @@ from api.answers import answer
 from api.calls import Call, Route
 from api.chains import Row
 from api.drafts import Draft, open_draft
-from api.problems import conflict, not_found
+from api.etags import check_match, tagged
+from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Listing
 from runtime.ids import new_id
-from runtime.registry import Registry
+from runtime.registry import ActionType, Registry
+from runtime.secrets import VaultError
 from sql import load
 
 queries = load("api_actions")
@@ -37,6 +40,7 @@ def show(row: Row | asyncpg.Record, registry: Registry) -> dict[str, Any]:
     shown["canvas_position"] = None if x is None else {"x": x, "y": y}
     type_ = registry.actions[row["action_type"]]
     shown["configuration_status"] = action_configs.status(type_, row["action_config"])
+    shown["action_config"] = redacted(type_, row["action_config"])
     return shown
 
 
@@ -45,21 +49,44 @@ async def create(call: Call) -> web.Response:
     new = await call.body(NewAction)
     registry = call.services.registry
     type_ = action_configs.action_type(registry, new.action_type)
-    config = action_configs.defaults(type_) if new.action_config is None else new.action_config
-    action_configs.check(type_, config)
+    given = action_configs.defaults(type_) if new.action_config is None else new.action_config
     async with call.transaction() as db:
         draft = await open_draft(call, db)
-        row = await _insert(call, draft, new, config)
+        id_ = new_id()
+        config = await _ready(call, draft, type_, given, id_)
+        row = await _insert(call, draft, new, id_, config)
         shown = show(row, registry)
-        await call.record(db, "action.created", ("action", row["id"]), None, shown)
-    return answer(shown, 201, {"Location": f"{call.request.path}/{row['id']}"})
+        await call.record(db, "action.created", ("action", id_), None, shown)
+    location = {"Location": f"{call.request.path}/{id_}"}
+    return answer(shown, 201, {**location, **tagged(row)})
 
 
-async def _insert(call: Call, draft: Draft, new: NewAction, config: dict[str, Any]) -> Row:
+async def _ready(
+    call: Call, draft: Draft, type_: ActionType, given: dict[str, Any], action_id: UUID
+) -> dict[str, Any]:
+    """Check a config and seal its secrets; one that came back as it was shown stays as it stands.
+
+    A 422 Problem says what is wrong with it.
+    """
+    before = draft.actions.get(action_id)
+    config = with_kept(type_, given, before and before["action_config"])
+    action_configs.check(type_, config)
+    others = [row for row in draft.actions.values() if row["id"] != action_id]
+    faults = await draft_checks.faults_of_config(call, draft.db, type_, config, others)
+    if faults:
+        raise invalid(*faults)
+    try:
+        return sealed(type_, config, call.services.house.vault, call.account_id, action_id)
+    except VaultError as error:
+        raise Problem(503, error.code, str(error)) from None
+
+
+async def _insert(
+    call: Call, draft: Draft, new: NewAction, id_: UUID, config: dict[str, Any]
+) -> Row:
     draft.check_room()
     draft.check_fallback(new.fallback_action_id)
     await draft.check_branch(new.branch_id)
-    id_ = new_id()
     orders = chains.place(
         draft.orders,
         id_,
@@ -83,7 +110,7 @@ async def _insert(call: Call, draft: Draft, new: NewAction, config: dict[str, An
         new.on_failure or "fail",
         new.fallback_action_id,
         draft.key_for(new.key, new.action_type),
-        *_canvas(new.canvas_position),
+        *canvas(new.canvas_position),
         draft.now,
         call.caller.user_id,
     )
@@ -92,7 +119,8 @@ async def _insert(call: Call, draft: Draft, new: NewAction, config: dict[str, An
     return dict(row)
 
 
-def _canvas(position: CanvasPosition | None) -> tuple[float | None, float | None]:
+def canvas(position: CanvasPosition | None) -> tuple[float | None, float | None]:
+    """Give the columns of a place on the canvas."""
     return (position.x, position.y) if position else (None, None)
 
 
@@ -100,7 +128,8 @@ async def list_all(call: Call) -> web.Response:
     """List the actions: the trunk, then branch by branch, each in order."""
     workflow = await workflows.find(call, call.pool)
     rows = await call.pool.fetch(queries.actions, call.account_id, workflow["id"])
-    return answer({"items": [show(row, call.services.registry) for row in rows]})
+    items = [show(row, call.services.registry) for row in rows]
+    return answer({"items": items}, headers=tagged(workflow))
 
 
 async def read(call: Call) -> web.Response:
@@ -109,7 +138,7 @@ async def read(call: Call) -> web.Response:
     row = await call.pool.fetchrow(queries.action, call.account_id, *ids)
     if row is None:
         raise not_found("action")
-    return answer(show(row, call.services.registry))
+    return answer(show(row, call.services.registry), headers=tagged(row))
 
 
 async def change(call: Call) -> web.Response:
@@ -119,34 +148,37 @@ async def change(call: Call) -> web.Response:
     async with call.transaction() as db:
         draft = await open_draft(call, db)
         before = draft.action(action_id)
-        await _change(draft, before, new, registry)
+        check_match(call.request, before)
+        await _change(call, draft, before, new)
         await draft.arrange(await _moved(draft, before, new))
-        after = show(await draft.read(action_id), registry)
-        was = show(before, registry)
+        row = await draft.read(action_id)
+        was, after = show(before, registry), show(row, registry)
         await call.record(db, "action.updated", ("action", action_id), was, after)
-    return answer(after)
+    return answer(after, headers=tagged(row))
 
 
-async def _change(draft: Draft, before: Row, new: ChangedAction, registry: Registry) -> None:
+async def _change(call: Call, draft: Draft, before: Row, new: ChangedAction) -> None:
     if new.action_type not in {None, before["action_type"]}:
         message = "An action keeps its type; delete it and add another one."
         raise conflict("action_type_is_fixed", message)
+    config = before["action_config"]
     if new.action_config is not None:
-        action_configs.check(registry.actions[before["action_type"]], new.action_config)
+        type_ = call.services.registry.actions[before["action_type"]]
+        config = await _ready(call, draft, type_, new.action_config, before["id"])
     draft.check_fallback(new.fallback_action_id, before["id"])
     old_canvas = (before["canvas_x"], before["canvas_y"])
     await draft.db.execute(
         queries.change_action,
         draft.account_id,
         before["id"],
-        before["action_config"] if new.action_config is None else new.action_config,
+        config,
         before["is_enabled"] if new.is_enabled is None else new.is_enabled,
         new.on_failure or before["on_failure"],
         new.fallback_action_id
         if "fallback_action_id" in new.says
         else before["fallback_action_id"],
         draft.key_for(new.key or before["key"], before["action_type"], before["id"]),
-        *(_canvas(new.canvas_position) if "canvas_position" in new.says else old_canvas),
+        *(canvas(new.canvas_position) if "canvas_position" in new.says else old_canvas),
         draft.now,
     )
 
@@ -171,7 +203,9 @@ async def delete(call: Call) -> web.Response:
     action_id = call.id("action_id")
     async with call.transaction() as db:
         draft = await open_draft(call, db)
-        before = show(draft.action(action_id), call.services.registry)
+        row = draft.action(action_id)
+        check_match(call.request, row)
+        before = show(row, call.services.registry)
         await db.execute(queries.delete_action, call.account_id, action_id, draft.now)
         await draft.arrange(chains.without(draft.orders, action_id))
         await call.record(db, "action.deleted", ("action", action_id), before, None)
@@ -183,6 +217,7 @@ async def reorder(call: Call) -> web.Response:
     new = await call.body(NewOrder)
     async with call.transaction() as db:
         draft = await open_draft(call, db)
+        draft.check_match(call)
         await draft.check_branch(new.branch_id)
         await draft.arrange(chains.reordered(draft.orders, new.branch_id, new.action_ids))
         was, entity = draft.orders.get(new.branch_id, []), ("workflow", draft.workflow_id)

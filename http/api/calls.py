@@ -178,6 +178,8 @@ class Route:
             found |= {400, 408, 413, 415, 422}
         if self.parameters:
             found.add(422)
+        if self.method in {"PUT", "PATCH", "DELETE"}:  # If-Match
+            found |= {400, 412}
         return frozenset(found)
 
 

@@ -101,6 +101,7 @@ CAMPAIGNS: Final = Resource(
     queries,
     ("name", "status", "workflow_id", "enrollment_limit"),
     references={"workflow_id": "workflow"},
+    referred_by="id",
 )
 LIST: Final = List(queries.campaigns, ShownCampaignItem, "name")
 ENROLLMENTS: Final = List(queries.enrollments, ShownEnrollment, "-enrolled_at")

@@ -25,8 +25,9 @@ from api.contact_rows import queries as contact_queries
 from api.fields import Key, left_out
 from api.lists import List, Page
 from api.problems import Problem, conflict, invalid
-from api.resources import Force, Handlers, Resource, Values, routes_of
+from api.resources import Handlers, Resource, Values, routes_of
 from api.shown import Shown
+from api.uses import Force
 from runtime import clock
 from runtime.configuration import Fault
 from runtime.database import Connection
@@ -142,6 +143,7 @@ CUSTOM_FIELDS: Final = Resource(
     taken={"custom_field_key_is_unique_in_account": "key"},
     check=_check,
     spare=_spare_values,
+    referred_by="key",
 )
 LIST: Final = List(queries.custom_fields, ShownCustomField, "key")
 
@@ -176,7 +178,7 @@ ROUTES: Final = routes_of(
     Permission.EDIT_SETTINGS,
     Handlers(
         create, list_all, read, change, delete,
-        NewCustomField, CustomFieldPage, CustomFieldChange, Force,
+        NewCustomField, CustomFieldPage, CustomFieldChange,
     ),
     ShownCustomField,
 )  # fmt: skip

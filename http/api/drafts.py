@@ -15,6 +15,7 @@ from api import chains, workflows
 from api.action_configs import free_key
 from api.calls import Call
 from api.chains import Orders, Row
+from api.etags import check_match
 from api.problems import conflict, invalid, not_found
 from runtime.configuration import Fault
 from runtime.database import Connection
@@ -28,12 +29,16 @@ MOST_ACTIONS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The live actions of a locked workflow, in order; `now` is the instant of the change."""
+    """The live actions of a locked workflow, in order; `now` is the instant of the change.
+
+    `workflow` is the workflow's id and the instant of the change before this one.
+    """
 
     account_id: UUID
     workflow_id: UUID
     db: Connection
     now: datetime
+    workflow: Row
     actions: dict[UUID, Row]
 
     @property
@@ -46,6 +51,10 @@ class Draft:
         if action_id not in self.actions:
             raise not_found("action")
         return self.actions[action_id]
+
+    def check_match(self, call: Call) -> None:
+        """Refuse what was meant for another state of the whole workflow."""
+        check_match(call.request, self.workflow)
 
     def check_room(self) -> None:
         """Refuse one action too many."""
@@ -105,5 +114,10 @@ async def open_draft(call: Call, db: Connection) -> Draft:
     lock = await workflows.lock_to_edit(call, db, workflow_id)
     rows = await db.fetch(queries.actions, call.account_id, workflow_id)
     return Draft(
-        call.account_id, workflow_id, db, lock["now"], {row["id"]: dict(row) for row in rows}
+        call.account_id,
+        workflow_id,
+        db,
+        lock["now"],
+        {"id": workflow_id, "updated_at": lock["was_updated_at"]},
+        {row["id"]: dict(row) for row in rows},
     )

@@ -21,6 +21,7 @@ from api.parameters import Parameters
 from api.problems import Problem, invalid, not_found
 from api.shown import Download, Shown
 from api.uploads import FORM, open_upload
+from api.uses import Force, ShownDeletion, find_uses, in_use
 from runtime import clock, log
 from runtime.configuration import Fault
 from runtime.file_links import PATH, read_token, signed_url
@@ -122,7 +123,7 @@ async def list_all(call: Call) -> web.Response:
 
 async def read(call: Call) -> web.Response:
     """Read what is known of a file."""
-    return answer(await _found(call))
+    return answer(await find(call))
 
 
 def _unavailable(error: StorageError) -> Problem:
@@ -131,7 +132,8 @@ def _unavailable(error: StorageError) -> Problem:
     return Problem(503, "storage_unavailable", detail, headers={"Retry-After": "5"})
 
 
-async def _found(call: Call) -> dict[str, Any]:
+async def find(call: Call) -> dict[str, Any]:
+    """Find the file of the path, or raise its 404 Problem."""
     row = await call.pool.fetchrow(queries.file, call.account_id, call.id("file_id"))
     if row is None:
         raise not_found("file")
@@ -140,7 +142,7 @@ async def _found(call: Call) -> dict[str, Any]:
 
 async def read_content(call: Call) -> web.StreamResponse:
     """Download a file, or a range of it."""
-    return await _send(call.request, call.account_id, await _found(call))
+    return await _send(call.request, call.account_id, await find(call))
 
 
 async def _send(
@@ -160,7 +162,7 @@ async def _send(
 async def link(call: Call) -> web.Response:
     """Make a link to a file that needs no token, good for so many seconds."""
     given = await call.body(NewLink) if call.request.can_read_body else NewLink()
-    row = await _found(call)
+    row = await find(call)
     now = await clock.current_instant(call.pool)
     until = datetime.fromtimestamp(int(now.timestamp()) + given.seconds, now.tzinfo)
     url = signed_url(call.services.house, call.account_id, row["id"], until)
@@ -169,18 +171,22 @@ async def link(call: Call) -> web.Response:
 
 async def delete(call: Call) -> web.Response:
     """Delete a file and its content; links to it lead nowhere from then on."""
-    file_id = call.id("file_id")
+    file_id, force = call.id("file_id"), call.parameters(Force).force
     async with call.transaction() as db:
         row = await db.fetchrow(queries.lock, call.account_id, file_id)
         if row is None:
             raise not_found("file")
+        registry = call.services.registry
+        uses = await find_uses(db, registry, call.account_id, "file", str(file_id))
+        if uses and not force:
+            raise in_use("file", uses)
         await db.execute(queries.delete, call.account_id, file_id)
         await call.record(db, "file.deleted", ("file", file_id), dict(row), None)
     try:
         await storage_of(call.services.settings).delete([(call.account_id, file_id)])
     except StorageError:  # the row is gone, and housekeeping takes the object
         logger.warning("file.object_left", file_id=str(file_id), exc_info=True)
-    return web.Response(status=204)
+    return answer({"references": uses}) if uses else web.Response(status=204)
 
 
 async def open_link(request: web.Request) -> web.StreamResponse:
@@ -235,7 +241,15 @@ ROUTES: Final = (
         answers={200: ShownLink},
         body_is_optional=True,
     ),
-    Route("DELETE", _ONE, delete, Permission.EDIT_WORKFLOWS, answers={204: None}),
+    Route(
+        "DELETE",
+        _ONE,
+        delete,
+        Permission.EDIT_WORKFLOWS,
+        parameters=Force,
+        answers={204: None, 200: ShownDeletion},
+        problems=frozenset({409}),
+    ),
 )
 
 PUBLIC_ROUTES: Final = (

@@ -73,7 +73,7 @@ class ShownProbe(Shown):
     message: str
 
 
-class ShownUse(Shown):
+class ShownSendingAction(Shown):
     """An action that sends by an integration."""
 
     workflow_id: UUID
@@ -286,5 +286,5 @@ ROUTES: Final = (
     Route("POST", f"{_ONE}/disable", disable, _MAY, answers=_SHOWN),
     Route("POST", f"{_ONE}/enable", enable, _MAY, answers=_SHOWN),
     Route("DELETE", _ONE, remove, _MAY, parameters=Removal,
-          answers={200: Listing[ShownUse], 204: None}, problems=frozenset({409})),
+          answers={200: Listing[ShownSendingAction], 204: None}, problems=frozenset({409})),
 )  # fmt: skip

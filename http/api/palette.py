@@ -16,7 +16,11 @@ from runtime.registry import ActionType
 
 
 class ShownActionType(Shown):
-    """An action type; `is_available` says whether workflows that hold it can be activated."""
+    """An action type; `is_available` says whether workflows that hold it can be activated.
+
+    `gives` are its results with what they hold: later steps read them as {{steps.<key>.<name>}}.
+    `emits` are the domain events that it may emit.
+    """
 
     name: str
     family: str
@@ -24,6 +28,8 @@ class ShownActionType(Shown):
     description: str
     config_schema: Object
     default_config: Object
+    gives: dict[str, str]
+    emits: list[str]
 
 
 async def list_all(call: Call) -> web.Response:
@@ -40,6 +46,8 @@ def _show(type_: ActionType) -> dict[str, Any]:
         "description": (type_.config.__doc__ or "").strip().partition("\n")[0],
         "config_schema": type_.config.model_json_schema(),
         "default_config": action_configs.defaults(type_),
+        "gives": dict(type_.gives),
+        "emits": sorted(type_.emits),
     }
 
 

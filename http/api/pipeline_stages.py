@@ -20,6 +20,7 @@ from api.parameters import Parameters
 from api.pipelines import MOST_STAGES, PIPELINES, ShownPipeline, new_stage, queries
 from api.problems import conflict, invalid, not_found
 from api.resources import emit
+from api.uses import Force, find_uses, in_use
 from runtime import clock
 from runtime.bells import Bells
 from runtime.configuration import Fault
@@ -50,8 +51,11 @@ class StageOrder(Body):
     stage_ids: Annotated[list[UUID], Field(max_length=MOST_STAGES)]
 
 
-class StageDeletion(Parameters):
-    """Where opportunities go that stand in the stage: to another stage of the pipeline."""
+class StageDeletion(Force):
+    """Where opportunities go that stand in the stage: to another stage of the pipeline.
+
+    `force` deletes a stage that actions refer to; they fail from then on.
+    """
 
     move_to: UUID | None = None
 
@@ -105,7 +109,8 @@ async def delete(call: Call) -> web.Response:
 
     A 409 Problem otherwise, and for more than 10,000 of them.
     """
-    move_to, bells = call.parameters(StageDeletion).move_to, Bells()
+    parameters, bells = call.parameters(StageDeletion), Bells()
+    move_to = parameters.move_to
 
     async def edit(db: Connection, pipeline: Pipeline) -> Pipeline:
         stage = _stage_of(call, pipeline)
@@ -113,12 +118,20 @@ async def delete(call: Call) -> web.Response:
         if move_to is not None and str(move_to) not in {one["id"] for one in others}:
             message = "There is no such other stage in this pipeline."
             raise invalid(Fault("move_to", "stage_unknown", message))
+        uses = await find_uses(db, call.services.registry, call.account_id, "stage", stage["id"])
+        if uses and not parameters.force:
+            raise in_use("stage", uses)
         await _clear(call, db, UUID(stage["id"]), move_to, bells)
         return {"stages": others}
 
     response = await PIPELINES.change(call, None, edit)
     await call.ring(bells.families, events=bells.events)
     return response
+
+
+async def find(call: Call) -> Stage:
+    """Find the stage of the path, or raise a 404 Problem."""
+    return _stage_of(call, await PIPELINES.find(call, call.pool))
 
 
 def _stage_of(call: Call, pipeline: Pipeline) -> Stage:

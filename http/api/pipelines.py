@@ -84,6 +84,7 @@ PIPELINES: Final = Resource(
     ("name", "stage_ids", "stage_names"),
     check=_with_stages,
     spare=_spare_what_holds,
+    referred_by="id",
 )
 LIST: Final = List(queries.pipelines, ShownPipeline, "name")
 

@@ -23,11 +23,13 @@ from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Handler, Route
+from api.etags import check_match, tagged
 from api.known import Kind, check_references
 from api.lists import page_of
 from api.parameters import Parameters
 from api.problems import conflict, not_found
 from api.shown import Shown
+from api.uses import Force, ShownDeletion, find_uses, in_use
 from runtime import clock
 from runtime.bells import Bells
 from runtime.database import Connection
@@ -73,7 +75,8 @@ class Resource:
     fields that lead to other rows; `taken` the unique constraints with the field that they are of.
     `is_recorded` ones write the audit log; those `of_contact` may emit events; one that `is_own`
     is the caller's account, which needs no id in its path. `lock_first` locks what a change looks
-    at beyond the row.
+    at beyond the row. `referred_by` is the column by which actions name one, if they do: what is
+    used is deleted by force only.
     """
 
     word: str
@@ -86,6 +89,7 @@ class Resource:
     of_contact: bool = False
     is_own: bool = False
     lock_first: str | None = None
+    referred_by: str | None = None
     check: Check = anything_goes
     spare: Spare = anything_may_go
     happened: Callable[[Values | None, Values], Happened] = nothing_happened
@@ -100,11 +104,12 @@ class Resource:
             await self._write(call, db, row_id, None, after)
             shown = await self._read(call, db, row_id)
             await self._tell(call, db, bells, None, shown)
-        return answer(shown, 201, {"Location": f"{self.path}/{row_id}"})
+        return answer(shown, 201, {"Location": f"{self.path}/{row_id}", **tagged(shown)})
 
     async def read(self, call: Call) -> web.Response:
         """Answer with the one of the path."""
-        return answer(await self.find(call, call.pool))
+        row = await self.find(call, call.pool)
+        return answer(row, headers=tagged(row))
 
     async def change(
         self, call: Call, body: Body | None, edit: Edit | None = None, **more: Any
@@ -113,6 +118,7 @@ class Resource:
         given = {**(body.model_dump(exclude_unset=True) if body else {}), **more}
         async with writing(call, self.word, self.taken) as (db, bells):
             before = await self.lock(call, db)
+            check_match(call.request, before)
             edited = await edit(db, before) if edit else {}
             after = {**before, **given, **edited}
             if after != before:
@@ -120,19 +126,32 @@ class Resource:
             shown = await self._read(call, db, before["id"])
             if after != before:
                 await self._tell(call, db, bells, before, shown)
-        return answer(shown)
+        return answer(shown, headers=tagged(shown))
 
     async def delete(self, call: Call) -> web.Response:
-        """Delete the one of the path; 204."""
+        """Delete the one of the path: 204, or 200 with the actions that refer to it."""
         async with writing(call, self.word, self.taken) as (db, _):
             before = await self.lock(call, db)
+            check_match(call.request, before)
+            uses = await self.uses(call, db, before)
+            if uses and not call.parameters(Force).force:
+                raise in_use(self.word.replace("_", " "), uses)
             await self.spare(call, db, before)
             await db.execute(self._query("delete"), call.account_id, before["id"])
             if self.is_recorded:
                 await call.record(
                     db, f"{self.word}.deleted", (self.word, before["id"]), before, None
                 )
-        return web.Response(status=204)
+        return answer({"references": uses}) if uses else web.Response(status=204)
+
+    async def uses(
+        self, call: Call, db: Connection | asyncpg.Pool, row: Values
+    ) -> list[dict[str, Any]]:
+        """Find the places in actions that refer to a row."""
+        if self.referred_by is None:
+            return []
+        target = str(row[self.referred_by]).lower()
+        return await find_uses(db, call.services.registry, call.account_id, self.word, target)
 
     async def find(self, call: Call, db: Connection | asyncpg.Pool) -> dict[str, Any]:
         """Read the one of the path; a 404 Problem if the account has none."""
@@ -244,12 +263,6 @@ async def emit(
     bells.events = bells.events or rung.events
 
 
-class Force(Parameters):
-    """Whether to delete in spite of what would be lost."""
-
-    force: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """Who answers the five operations of a resource, and the models of what they are given."""
@@ -262,7 +275,12 @@ class Handlers:
     new: type[Body]
     page: type[Parameters]
     changed: type[Body]
-    deletion: type[Parameters] | None = None
+
+
+def _deletion(resource: Resource) -> tuple[type[Parameters] | None, Mapping[int, Any]]:
+    if resource.referred_by is None:
+        return None, {204: None}
+    return Force, {204: None, 200: ShownDeletion}
 
 
 def routes_of(
@@ -280,5 +298,5 @@ def routes_of(
         Route("GET", every, h.list_all, read, None, h.page, {200: page_of(listed or shown)}),
         Route("GET", one, h.read, read, answers={200: shown}),
         Route("PATCH", one, h.change, edit, h.changed, answers={200: shown}, problems=refused),
-        Route("DELETE", one, h.delete, edit, None, h.deletion, {204: None}, refused),
+        Route("DELETE", one, h.delete, edit, None, *_deletion(resource), refused),
     )

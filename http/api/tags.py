@@ -59,7 +59,12 @@ class ShownTag(Shown):
 _ALL: Final = "/api/v1/tags"
 
 TAGS: Final = Resource(
-    "tag", _ALL, queries, ("name", "color"), taken={"tag_name_is_unique_in_account": "name"}
+    "tag",
+    _ALL,
+    queries,
+    ("name", "color"),
+    taken={"tag_name_is_unique_in_account": "name"},
+    referred_by="name",
 )
 LIST: Final = List(queries.tags, ShownTag, "name")
 

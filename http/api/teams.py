@@ -61,6 +61,7 @@ TEAMS: Final = Resource(
     ("name", "member_ids"),
     references={"member_ids": "user"},
     taken={"team_name_is_unique_in_account": "name"},
+    referred_by="id",
 )
 LIST: Final = List(queries.teams, ShownTeam, "name")
 

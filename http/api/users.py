@@ -116,6 +116,7 @@ USERS: Final = Resource(
     lock_first=queries.lock_admins,
     check=_keep_an_admin,
     spare=_spare_an_admin,
+    referred_by="id",
 )
 LIST: Final = List(queries.users, ShownUser, "email")
 

@@ -1,7 +1,8 @@
-"""Workflows: create, list, read, and their life from draft to archive."""
+"""Workflows: made, changed, deleted, and their life from draft to archive."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -14,11 +15,17 @@ from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
-from api.fields import EventType, Name
-from api.parameters import Page, page_of
+from api.draft_checks import faults_of_draft
+from api.etags import check_match, tagged
+from api.fields import EventType, Name, left_out
+from api.lists import List, Page, page_of
 from api.problems import Problem, conflict, not_found
-from api.shown import PageOf, Shown
-from runtime import activation, clock
+from api.shown import Shown
+from api.tags import beginning_of
+from api.uses import Force
+from api.workflow_loops import loops_of
+from runtime import activation, clock, executions
+from runtime.configuration import MOST_FAULTS, Fault, summary
 from runtime.database import Connection
 from runtime.ids import new_id
 from sql import load
@@ -26,6 +33,8 @@ from sql import load
 queries = load("api_workflows")
 
 EDITABLE: Final = ("draft", "paused")
+# Runs that a deletion cancels with it; more are cancelled in the background.
+MOST_LIVE: Final = 10_000
 
 
 class Condition(Body):
@@ -50,13 +59,22 @@ class NewWorkflow(Body):
     trigger: Trigger | None = None
 
 
+class WorkflowChange(Body):
+    """What is to be different. An active workflow listens to another trigger at once."""
+
+    name: Name = left_out()
+    trigger: Trigger | None = None
+
+
 Status = Literal["draft", "active", "paused", "archived"]
 
 
 class WorkflowPage(Page):
-    """Which workflows to list."""
+    """Which workflows to list; `search` is the beginning of a name."""
 
     status: Status | None = None
+    event_type: Annotated[str, Field(max_length=50)] | None = None
+    search: Annotated[str, Field(max_length=100)] | None = None
 
 
 class ShownTrigger(Shown):
@@ -86,16 +104,27 @@ class ShownWorkflow(Shown):
     updated_at: datetime
 
 
+class ShownWarning(Shown):
+    """Something that may well be wanted, and is to be looked at."""
+
+    code: str
+    message: str
+
+
 class ShownActivation(ShownWorkflow):
     """A workflow that was activated, with the number of its version."""
 
     version: int
+    warnings: list[ShownWarning]
 
 
 def show(row: asyncpg.Record | None) -> dict[str, Any]:
     """Show a workflow that is known to be there."""
     assert row is not None
     return dict(row)
+
+
+LIST: Final = List(queries.workflows, ShownWorkflow, "-created_at", show)
 
 
 async def create(call: Call) -> web.Response:
@@ -114,21 +143,77 @@ async def create(call: Call) -> web.Response:
             )
         )
         await call.record(db, "workflow.created", ("workflow", shown["id"]), None, shown)
-    return answer(shown, 201, {"Location": f"/api/v1/workflows/{shown['id']}"})
+    location = {"Location": f"/api/v1/workflows/{shown['id']}"}
+    return answer(shown, 201, {**location, **tagged(shown)})
 
 
 async def list_all(call: Call) -> web.Response:
-    """List workflows, newest first."""
+    """List workflows, newest first; sorts: created_at, name."""
     page = call.parameters(WorkflowPage)
-    rows = await call.pool.fetch(
-        queries.workflows, call.account_id, page.status, *page.after(), page.limit + 1
-    )
-    return answer(page_of(rows, page.limit, show))
+    beginning = page.search and beginning_of(page.search)
+    return answer(await LIST.page(call.pool, page, call.account_id, search=beginning))
 
 
 async def read(call: Call) -> web.Response:
     """Read one workflow."""
-    return answer(show(await find(call, call.pool)))
+    row = await find(call, call.pool)
+    return answer(show(row), headers=tagged(row))
+
+
+async def change(call: Call) -> web.Response:
+    """Rename a workflow, or change what starts it."""
+    body = await call.body(WorkflowChange)
+    given = body.model_dump(mode="json", include=body.model_fields_set)
+    async with call.transaction() as db:
+        before = await lock(call, db)
+        check_match(call.request, before)
+        if before["status"] == "archived":
+            raise conflict("workflow_archived", "An archived workflow stays as it is.")
+        new = {**before, **given}
+        values = new["name"], new["trigger"]
+        await db.execute(queries.change_workflow, call.account_id, before["id"], *values)
+        if before["status"] == "active" and "trigger" in given:
+            await activation.listen(db, call.account_id, before["id"], new["trigger"])
+        after = show(await find(call, db))
+        await call.record(db, "workflow.changed", ("workflow", before["id"]), before, after)
+    return answer(after, headers=tagged(after))
+
+
+async def delete(call: Call) -> web.Response:
+    """Delete a workflow; history keeps it.
+
+    A 409 Problem while campaigns enrol in it, or runs of it are alive, unless by force: then those
+    runs are cancelled, and the campaigns let nobody in any more.
+    """
+    force = call.parameters(Force).force
+    async with call.transaction() as db:
+        before = await lock(call, db)
+        check_match(call.request, before)
+        ids = call.account_id, before["id"]
+        campaigns = await db.fetch(queries.campaigns_of_workflow, *ids)
+        live = [row["id"] for row in await db.fetch(queries.live_executions, *ids, MOST_LIVE + 1)]
+        _spare(campaigns, live, force=force)
+        await executions.cancel(
+            db, await clock.current_instant(db), call.account_id, live, "workflow_deleted"
+        )
+        await db.execute(queries.delete_workflow, *ids)
+        await call.record(db, "workflow.deleted", ("workflow", before["id"]), before, None)
+    return web.Response(status=204)
+
+
+def _spare(campaigns: Sequence[asyncpg.Record], live: Sequence[UUID], *, force: bool) -> None:
+    if campaigns and not force:
+        faults = [
+            Fault(f"campaigns[{row['id']}]", "in_use", f"The campaign {row['name']} enrols in it.")
+            for row in campaigns[:MOST_FAULTS]
+        ]
+        raise Problem(409, "in_use", summary(faults), errors=faults)
+    if live and not force:
+        message = "Runs of this workflow are alive. With force=true they are cancelled."
+        raise conflict("workflow_has_live_executions", message)
+    if len(live) > MOST_LIVE:
+        message = f"More than {MOST_LIVE:,} runs are alive; cancel them by /executions/bulk first."
+        raise conflict("too_many_live_executions", message)
 
 
 async def find(call: Call, db: Connection | asyncpg.Pool) -> asyncpg.Record:
@@ -156,7 +241,8 @@ async def lock_to_edit(call: Call, db: Connection, workflow_id: UUID) -> asyncpg
     return row
 
 
-async def _lock(call: Call, db: Connection) -> dict[str, Any]:
+async def lock(call: Call, db: Connection) -> dict[str, Any]:
+    """Lock the workflow of the path against other changes; a 404 Problem if there is none."""
     row = await db.fetchrow(queries.lock_workflow, call.account_id, call.id("workflow_id"))
     if row is None:
         raise not_found("workflow")
@@ -175,7 +261,10 @@ async def _conclude(
 async def activate(call: Call) -> web.Response:
     """Make the draft an immutable version and let contacts in; a paused workflow goes on."""
     async with call.transaction() as db:
-        before = await _lock(call, db)
+        before = await lock(call, db)
+        rows = [dict(row) for row in await db.fetch(activation.queries.draft_actions, *_ids(call))]
+        loops = await loops_of(call, db, before, rows)
+        faults = [*await faults_of_draft(call, db, rows), *loops.faults]
         try:
             version = await activation.activate(
                 db,
@@ -184,6 +273,7 @@ async def activate(call: Call) -> web.Response:
                 call.account_id,
                 before["id"],
                 call.caller.user_id,
+                faults,
             )
         except activation.NotActivatableError as refusal:
             raise Problem(
@@ -191,13 +281,18 @@ async def activate(call: Call) -> web.Response:
             ) from None
         after = await _conclude(call, db, "workflow.activated", before)
     await call.ring(version.families)
-    return answer({**after, "version": version.number})
+    told = {"version": version.number, "warnings": loops.warnings}
+    return answer({**after, **told}, headers=tagged(after))
+
+
+def _ids(call: Call) -> tuple[UUID, UUID]:
+    return call.account_id, call.id("workflow_id")
 
 
 async def pause(call: Call) -> web.Response:
     """Keep the workflow from beginning steps and letting contacts in; waits keep their place."""
     async with call.transaction() as db:
-        before = await _lock(call, db)
+        before = await lock(call, db)
         if before["status"] not in {"active", "paused"}:
             raise conflict("workflow_not_active", f"The workflow is {before['status']}.")
         now = await clock.current_instant(db)
@@ -209,7 +304,7 @@ async def pause(call: Call) -> web.Response:
 async def archive(call: Call) -> web.Response:
     """Let no more contacts in, for good. Runs of an active workflow go on to their ends."""
     async with call.transaction() as db:
-        before = await _lock(call, db)
+        before = await lock(call, db)
         await db.execute(queries.archive_workflow, call.account_id, before["id"])
         after = await _conclude(call, db, "workflow.archived", before)
     return answer(after)
@@ -232,9 +327,27 @@ ROUTES: Final = (
         list_all,
         Permission.READ,
         parameters=WorkflowPage,
-        answers={200: PageOf[ShownWorkflow]},
+        answers={200: page_of(ShownWorkflow)},
     ),
     Route("GET", _ONE, read, Permission.READ, answers={200: ShownWorkflow}),
+    Route(
+        "PATCH",
+        _ONE,
+        change,
+        Permission.EDIT_WORKFLOWS,
+        WorkflowChange,
+        answers={200: ShownWorkflow},
+        problems=frozenset({409}),
+    ),
+    Route(
+        "DELETE",
+        _ONE,
+        delete,
+        Permission.EDIT_WORKFLOWS,
+        parameters=Force,
+        answers={204: None},
+        problems=frozenset({409}),
+    ),
     Route(
         "POST",
         f"{_ONE}/activate",

@@ -15,7 +15,9 @@ ORDER BY a.branch_id NULLS FIRST, a.position;
 
 -- name: branch_ids
 -- The branches of a workflow.
-SELECT b.id FROM workflow_branches b WHERE b.account_id = $1 AND b.workflow_id = $2;
+SELECT b.id
+FROM workflow_branches b
+WHERE b.account_id = $1 AND b.workflow_id = $2 AND b.deleted_at IS NULL;
 
 -- name: version
 -- The number of a version.

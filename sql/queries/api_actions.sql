@@ -47,3 +47,10 @@ WHERE a.account_id = $1 AND a.id = $2;
 UPDATE workflow_actions a
 SET deleted_at = $3, updated_at = $3, previous_action_id = NULL, next_action_id = NULL
 WHERE a.account_id = $1 AND a.id = $2;
+
+-- name: set_fallbacks
+-- Set the fallbacks of actions, or take them away.
+UPDATE workflow_actions a
+SET fallback_action_id = f.fallback_id
+FROM unnest($2::uuid[], $3::uuid[]) AS f (id, fallback_id)
+WHERE a.account_id = $1 AND a.id = f.id AND a.fallback_action_id IS DISTINCT FROM f.fallback_id;

@@ -23,16 +23,11 @@ class Hang:
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
-    """Make what was asked for, and answer once the test lets it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Drop:
     """Make what was asked for, and drop the connection instead of answering."""
 
 
-Misbehaviour = Refuse | Hang | Delay | Drop
+Misbehaviour = Refuse | Hang | Drop
 
 
 @dataclass(frozen=True, slots=True)

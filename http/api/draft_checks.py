@@ -1,0 +1,180 @@
+"""What a config says of the world around it: rows, merge fields, other actions, code.
+
+Checked when an action is saved and once more when its workflow is activated. What is wrong is
+refused; what is only missing may come later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from actors.custom_code import CustomCode
+from actors.merge_fields import faults_of_merge_fields
+from actors.referents import Referent, referents_of
+from api.calls import Call
+from api.code import SANDBOX
+from api.uses import missing_rows, queries
+from runtime.configuration import Fault, did_you_mean
+from runtime.database import Connection
+from runtime.definition_checks import RELATED, TIMEOUT_BRANCH, earlier_ids
+from runtime.registry import ActionType
+from sql import load
+
+workflow_queries = load("api_workflows")
+
+Row = Mapping[str, Any]
+
+# Which action a wait's event can come from; a form may be linked to by any.
+_SENDERS: Final[Mapping[str, frozenset[str]]] = {
+    "email_open": frozenset({"send_email"}),
+    "email_click": frozenset({"send_email"}),
+    "sms_reply": frozenset({"send_sms"}),
+}
+_WORDS: Final = {"custom_field": "custom field"}
+
+
+async def faults_of_config(
+    call: Call, db: Connection, type_: ActionType, config: Mapping[str, Any], others: Iterable[Row]
+) -> list[Fault]:
+    """Check a config that is to be saved, beside the live actions of its workflow."""
+    prefix, rows = "action_config", list(others)
+    steps = {row["key"]: call.services.registry.actions[row["action_type"]] for row in rows}
+    return [
+        *faults_of_merge_fields(type_, config, prefix, steps),
+        *await _row_faults(call, db, [(prefix, referents_of(type_, config))]),
+        *_related_faults(config, {row["id"]: row["action_type"] for row in rows}, prefix),
+        *await _branch_faults(call, db, config, prefix),
+        *await _code_faults(call, type_, config, prefix),
+    ]
+
+
+async def faults_of_graph(
+    call: Call, db: Connection, rows: Sequence[Row], branch_ids: Iterable[UUID]
+) -> list[Fault]:
+    """Check actions {id, action_type, key, config} that are to replace a draft, in their order.
+
+    Paths name them by their number. What an action reads of steps may be of any other of them.
+    """
+    registry = call.services.registry
+    types = {row["id"]: row["action_type"] for row in rows}
+    branches, faults, referents = {str(id_) for id_ in branch_ids}, [], []
+    for number, row in enumerate(rows):
+        type_, config = registry.actions[row["action_type"]], row["config"]
+        prefix = f"actions[{number}].action_config"
+        others = [other for other in rows if other is not row]
+        steps = {o["key"]: registry.actions[o["action_type"]] for o in others if o["key"]}
+        faults += faults_of_merge_fields(type_, config, prefix, steps)
+        faults += _related_faults(config, types, prefix)
+        faults += await _code_faults(call, type_, config, prefix)
+        if config.get(TIMEOUT_BRANCH) and str(config[TIMEOUT_BRANCH]).lower() not in branches:
+            faults.append(_no_branch(prefix))
+        referents.append((prefix, referents_of(type_, config)))
+    return [*faults, *await _row_faults(call, db, referents)]
+
+
+def _no_branch(prefix: str) -> Fault:
+    message = "There is no such branch in this workflow."
+    return Fault(f"{prefix}.{TIMEOUT_BRANCH}", "branch_unknown", message)
+
+
+async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> list[Fault]:
+    """Check all actions of a draft that is to be activated; one query for all rows they name."""
+    registry = call.services.registry
+    earlier = earlier_ids(rows)
+    by_id = {row["id"]: row for row in rows}
+    faults, referents = [], []
+    for row in rows:
+        type_, config = registry.actions[row["action_type"]], row["action_config"]
+        prefix = f"actions[{row['id']}].action_config"
+        steps = {
+            by_id[id_]["key"]: registry.actions[by_id[id_]["action_type"]]
+            for id_ in earlier[row["id"]]
+        }
+        faults += faults_of_merge_fields(type_, config, prefix, steps)
+        types = {id_: other["action_type"] for id_, other in by_id.items()}
+        # One that is not there at all is found by the checks of the graph.
+        related = _related_faults(config, types, prefix)
+        faults += [fault for fault in related if fault.code != "related_action_unknown"]
+        faults += await _code_faults(call, type_, config, prefix)
+        referents.append((prefix, referents_of(type_, config)))
+    return [*faults, *await _row_faults(call, db, referents)]
+
+
+async def _row_faults(
+    call: Call, db: Connection, referents: Sequence[tuple[str, Sequence[Referent]]]
+) -> list[Fault]:
+    wanted = [one for _, found in referents for one in found]
+    missing = {(one.kind, one.target) for one in await missing_rows(db, call.account_id, wanted)}
+    if not missing:
+        return []
+    keys = await _custom_field_keys(db, call.account_id)
+    return [
+        _row_fault(one, prefix, keys)
+        for prefix, found in referents
+        for one in found
+        if (one.kind, one.target) in missing
+    ]
+
+
+async def _custom_field_keys(db: Connection | asyncpg.Pool, account_id: UUID) -> list[str]:
+    return [row["key"] for row in await db.fetch(queries.custom_field_keys, account_id)]
+
+
+def _row_fault(referent: Referent, prefix: str, keys: Collection[str]) -> Fault:
+    word = _WORDS.get(referent.kind, referent.kind)
+    message = f"There is no such {word}, or it was deleted."
+    if referent.kind == "custom_field":
+        hint = did_you_mean(referent.target, keys)
+        message = f"There is no custom field {referent.target[:64]}.{hint}"
+    return Fault(f"{prefix}.{referent.path}", f"{referent.kind}_unknown", message)
+
+
+def _related_faults(
+    config: Mapping[str, Any], types: Mapping[UUID, str], prefix: str
+) -> list[Fault]:
+    """Whether the action that a wait relates to can send what it waits for.
+
+    Whether it comes before the wait is a matter of the whole graph: see definition_checks.
+    """
+    related, event = config.get(RELATED), config.get("event_type")
+    if not isinstance(related, str) or not isinstance(event, str):
+        return []
+    path, senders = f"{prefix}.{RELATED}", _SENDERS.get(event)
+    found = next((type_ for id_, type_ in types.items() if str(id_) == related.lower()), None)
+    if found is None:
+        message = "The related action is none of this workflow, or was deleted."
+        return [Fault(path, "related_action_unknown", message)]
+    if senders is not None and found not in senders:
+        message = f"{event} comes from {' or '.join(sorted(senders))}, not from {found}."
+        return [Fault(path, "related_action_unfit", message)]
+    return []
+
+
+async def _branch_faults(
+    call: Call, db: Connection, config: Mapping[str, Any], prefix: str
+) -> list[Fault]:
+    try:
+        branch_id = UUID(config.get(TIMEOUT_BRANCH) or "")
+    except ValueError:
+        return []
+    ids = call.account_id, call.id("workflow_id"), branch_id
+    if await db.fetchval(workflow_queries.has_branch, *ids):
+        return []
+    return [_no_branch(prefix)]
+
+
+async def _code_faults(
+    call: Call, type_: ActionType, config: Mapping[str, Any], prefix: str
+) -> list[Fault]:
+    code = config.get("code")
+    if type_.config is not CustomCode or not isinstance(code, str):
+        return []
+    error = await call.request.app[SANDBOX].javascript.check(code)
+    if error is None:
+        return []
+    place = f" (line {error.line}, column {error.column})" if error.line else ""
+    return [Fault(f"{prefix}.code", error.code, f"{error.message}{place}")]

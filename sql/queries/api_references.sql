@@ -1,0 +1,43 @@
+-- name: missing
+-- Which of these rows an account does not have, by kind and id (custom fields: by key).
+SELECT w.kind, w.target
+FROM unnest($2::text[], $3::text[]) AS w (kind, target)
+WHERE NOT CASE w.kind
+    WHEN 'user' THEN EXISTS (
+        SELECT FROM users u WHERE u.account_id = $1 AND u.id = w.target::uuid)
+    WHEN 'team' THEN EXISTS (
+        SELECT FROM teams t WHERE t.account_id = $1 AND t.id = w.target::uuid)
+    WHEN 'campaign' THEN EXISTS (
+        SELECT FROM campaigns c WHERE c.account_id = $1 AND c.id = w.target::uuid AND c.deleted_at IS NULL)
+    WHEN 'pipeline' THEN EXISTS (
+        SELECT FROM pipelines p WHERE p.account_id = $1 AND p.id = w.target::uuid AND p.deleted_at IS NULL)
+    WHEN 'stage' THEN EXISTS (
+        SELECT FROM pipeline_stages s
+        WHERE s.account_id = $1 AND s.id = w.target::uuid AND s.deleted_at IS NULL)
+    WHEN 'file' THEN EXISTS (
+        SELECT FROM files f WHERE f.account_id = $1 AND f.id = w.target::uuid AND f.deleted_at IS NULL)
+    WHEN 'integration' THEN EXISTS (
+        SELECT FROM integrations i
+        WHERE i.account_id = $1 AND i.id = w.target::uuid AND i.deleted_at IS NULL)
+    WHEN 'custom_field' THEN EXISTS (
+        SELECT FROM custom_fields f WHERE f.account_id = $1 AND f.key = w.target)
+    ELSE true
+END;
+
+-- name: actions_of_types
+-- The actions of these types in drafts, and in the versions in force, of workflows that are there.
+SELECT w.id AS workflow_id, w.name AS workflow_name, a.id AS action_id, a.key AS action_key,
+    a.action_type, a.action_config, NULL::uuid AS version_id
+FROM workflow_actions a
+JOIN workflows w ON w.id = a.workflow_id AND w.deleted_at IS NULL
+WHERE a.account_id = $1 AND a.action_type = ANY ($2::text[]) AND a.deleted_at IS NULL
+UNION ALL
+SELECT w.id, w.name, v.action_id, v.key, v.action_type, v.action_config, v.version_id
+FROM workflows w
+JOIN workflow_version_actions v ON v.version_id = w.active_version_id
+WHERE w.account_id = $1 AND w.deleted_at IS NULL AND w.status IN ('active', 'paused')
+  AND v.action_type = ANY ($2::text[]);
+
+-- name: custom_field_keys
+-- The keys of an account's custom fields.
+SELECT f.key FROM custom_fields f WHERE f.account_id = $1;
