@@ -6,42 +6,56 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
-from actors.integrations import place_of
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
 from runtime.secrets import vault_of
 from runtime.settings import Settings
 from sql import load
 
-queries = load("api_integrations")
+queries = load("secret_rotation")
 
 INSTALMENT: Final = 200
 
+# Each with the table that its secrets were sealed for: versions hold copies of their actions'.
+TABLES: Final = tuple(
+    (name, place, getattr(queries, name), getattr(queries, f"keep_{name}"))
+    for name, place in (
+        ("integrations", "integrations"),
+        ("webhook_secrets", "webhook_secrets"),
+        ("workflow_actions", "workflow_actions"),
+        ("workflow_version_actions", "workflow_actions"),
+    )
+)
+
 
 async def seal_anew(house: House) -> int:
-    """Seal all integrations' secrets with the first key; gives how many were sealed by others.
+    """Seal all secrets with the first key; gives how many were sealed by others.
 
     An instalment is one commit, so that it can be broken off and begun again. VaultError when a
     secret's key is no longer among the keys: nothing of its instalment is changed then.
     """
+    return sum([await _of_table(house, *table) for table in TABLES])
+
+
+async def _of_table(house: House, name: str, place: str, find: str, keep: str) -> int:
     count, behind = 0, UUID(int=0)
     while True:
         async with house.pool.acquire() as db, db.transaction():
-            rows = await db.fetch(queries.sealed_secrets, behind, INSTALMENT)
+            rows = await db.fetch(find, behind, INSTALMENT)
             if not rows:
                 return count
             for row in rows:
-                anew = _anew(house, row["account_id"], row["id"], row["secrets"])
+                anew = _anew(house, f"{row['account_id']}:{place}:{row['id']}", row["sealed"])
+                version = [row["version_id"]] if name == "workflow_version_actions" else []
                 if anew:
-                    await db.execute(queries.seal_anew, row["id"], {**row["secrets"], **anew})
+                    await db.execute(keep, row["id"], anew, *version)
                 count += len(anew)
             behind = rows[-1]["id"]
 
 
-def _anew(house: House, account_id: UUID, id_: UUID, secrets: dict[str, str]) -> dict[str, str]:
-    places = {name: place_of(account_id, id_, name) for name in secrets}
+def _anew(house: House, place: str, secrets: dict[str, str]) -> dict[str, str]:
     return {
-        name: house.vault.seal(house.vault.open(sealed, places[name]), places[name])
+        name: house.vault.seal(house.vault.open(sealed, f"{place}:{name}"), f"{place}:{name}")
         for name, sealed in secrets.items()
         if not house.vault.is_current(sealed)
     }

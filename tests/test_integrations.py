@@ -20,6 +20,7 @@ from actors.integrations import Integrations, default_sender, find_senders
 from actors.rendered import UnusableError
 from actors.secret_rotation import seal_anew
 from actors.test_mode import is_loopback
+from actors.webhook_signing import secrets_of
 from runtime import clock
 from runtime.house import House
 from runtime.secret_keys import new_key, parse_keys
@@ -129,6 +130,34 @@ async def test_without_a_key_nothing_is_sealed_and_the_answer_says_so(
     async with open_desk(pool, settings.model_copy(update={"secret_keys": None})) as desk:
         answer = await (await desk.caller()).call("POST", ALL, MAIL)
     assert (answer.status, answer.code) == (503, "secret_key_missing")
+
+
+async def test_secrets_of_webhooks_and_of_actions_and_their_versions_are_sealed_anew_too(
+    admin: Caller, pool: asyncpg.Pool, house: House
+) -> None:
+    path = await admin.workflow()
+    config = {
+        "url": "https://x.test/hook",
+        "method": "POST",
+        "auth_type": "bearer",
+        "auth_config": {"token": PASSWORD},
+    }
+    body = {"action_type": "webhook_call", "action_config": config}
+    action = await admin.post(f"{path}/actions", body)
+    await admin.post(f"{path}/activate")
+    account = await pool.fetchval("SELECT id FROM accounts")
+    await secrets_of(house, account)
+    assert house.settings.secret_keys is not None
+    both = parse_keys(f"{new_key('fresh')},{house.settings.secret_keys.get_secret_value()}")
+    assert await seal_anew(replace(house, vault=Vault(both))) == 3
+    alone = replace(house, vault=Vault({"fresh": both["fresh"]}))
+    assert await secrets_of(alone, account)
+    place = f"{account}:workflow_actions:{action['id']}:auth_config"
+    for table in ("workflow_actions", "workflow_version_actions"):
+        kept = await pool.fetchval(f"SELECT action_config FROM {table}")
+        assert json.loads(alone.vault.open(kept["auth_config"]["sealed"], place)) == {
+            "token": PASSWORD
+        }
 
 
 # What is made

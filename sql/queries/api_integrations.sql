@@ -111,16 +111,3 @@ ORDER BY w.name, w.id, a.position;
 UPDATE integrations i
 SET deleted_at = $3, updated_at = $3, secrets = '{}'
 WHERE i.account_id = $1 AND i.id = $2;
-
--- name: sealed_secrets
--- The secrets of up to $2 integrations behind $1, in the order of their ids, locked.
-SELECT i.id, i.account_id, i.secrets
-FROM integrations i
-WHERE i.id > $1 AND i.secrets <> '{}'
-ORDER BY i.id
-LIMIT $2
-FOR NO KEY UPDATE;
-
--- name: seal_anew
--- Put secrets that were sealed anew in place of the old ones.
-UPDATE integrations i SET secrets = $2 WHERE i.id = $1;
