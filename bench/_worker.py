@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -53,14 +53,24 @@ class Worker:
 
 
 @asynccontextmanager
-async def running(world: World, families: Sequence[str] = ()) -> AsyncIterator[Worker]:
-    """Start a worker on the world's database, wait until it is up, and stop it at the end."""
+async def running(
+    world: World, families: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Worker]:
+    """Start a worker on the world's database, wait until it is up, and stop it at the end.
+
+    `environment`: variables of its own.
+    """
     arguments = [str(_RUN), "worker"] + (["--families", ",".join(families)] if families else [])
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
         stdout=sys.stderr,  # our own stdout may be for one JSON line only
-        env={"CALLBOARD_LOG_LEVEL": "warning", **os.environ, "DATABASE_URL": world.dsn},
+        env={
+            "CALLBOARD_LOG_LEVEL": "warning",
+            **os.environ,
+            **(environment or {}),
+            "DATABASE_URL": world.dsn,
+        },
     )
     worker = Worker(process, world)
     try:

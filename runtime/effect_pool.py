@@ -64,6 +64,8 @@ class EffectPool:
         self._claiming = asyncio.Lock()
         self._lost_track = False
         self._is_stopping = False
+        self._leaves_more = False
+        self._has_room = asyncio.Event()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -103,6 +105,21 @@ class EffectPool:
                 break
         return sent
 
+    async def refill(self) -> None:
+        """Claim again, for ever, when half of the slots are free after a claim that filled them.
+
+        A ticket would come some hundredths of a second later, and the wire be silent meanwhile.
+        """
+        while True:
+            await self._has_room.wait()
+            self._has_room.clear()
+            await self.answer()
+
+    def _put_back(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        if self._leaves_more and 2 * self._free() >= self._slots:
+            self._has_room.set()
+
     async def _claim_and_send(self) -> int:
         free = self._free()
         if free < 1:
@@ -110,6 +127,7 @@ class EffectPool:
         if await self._claims.is_turn_of_isolated(self.family) and await self._send_isolated():
             return 1
         claimed, bells = await self._claims.claim(self.family, free)
+        self._leaves_more = len(claimed) == free
         await self._bell.ring(bells)
         for start in range(0, len(claimed), GROUP):
             await self._send_group(claimed[start : start + GROUP])
@@ -158,7 +176,7 @@ class EffectPool:
             self._recorder.in_hand.add((effect.id, effect.attempt))
             task = asyncio.create_task(self._send(effect, now), name=f"effect {effect.id}")
             self._in_flight.add(task)
-            task.add_done_callback(self._in_flight.discard)
+            task.add_done_callback(self._put_back)
         self._lost_track = self._lost_track or len(going) < len(group)
         await self._bell.ring(bells)
 

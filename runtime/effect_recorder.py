@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 RECORD_AT_ONCE: Final = 500
 RECORD_PAUSE: Final = 0.02
+# While results stream in: so many pauses at most, or until so many are in hand.
+MOST_PAUSES: Final = 6
+MANY: Final = 200
 # Seconds between the tries of somebody who cannot leave before all is recorded.
 DRAIN_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
@@ -60,8 +63,16 @@ class EffectRecorder:
         """Record results as they come, for ever; one transaction for all that came meanwhile."""
         while True:
             await self._some.wait()
-            await asyncio.sleep(RECORD_PAUSE)
+            await self._gather()
             await self.record_all()
+
+    async def _gather(self) -> None:
+        """Wait a little for others: a single result soon, a stream of them in larger parts."""
+        for _ in range(MOST_PAUSES):
+            before = len(self._ended)
+            await asyncio.sleep(RECORD_PAUSE)
+            if len(self._ended) < before + 5 or len(self._ended) >= MANY:
+                return
 
     async def record_all(self) -> None:
         """Record until no result is in hand; raises when the database is away or kept busy."""

@@ -177,6 +177,7 @@ class Worker:
                 for family, effects in self._effects.items():
                     await stack.enter_async_context(effects.open())
                     supervisor.start(f"{family} recorder", effects.record_results)
+                    supervisor.start(f"{family} refill", effects.refill)
                 supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
                 supervisor.start("lost and found", self._look_for_what_was_lost)
                 supervisor.start("tickets", lambda: self._answer_tickets(dsn))

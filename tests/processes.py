@@ -113,6 +113,8 @@ class Crew:
     dsn: str
     folder: Path
     counterpart: str = ""
+    has_real_actors: bool = False
+    """Whether its workers perform the actions of the house, not those of worker_process."""
     workers: list[WorkerProcess] = field(default_factory=list)
     _started: int = 0
 
@@ -126,6 +128,8 @@ class Crew:
         for name, value in {**SETTINGS, **settings}.items():
             text = json.dumps(value) if isinstance(value, dict) else str(value)
             environment[f"CALLBOARD_{name.upper()}"] = text
+        if self.has_real_actors:
+            environment["TEST_REAL_ACTORS"] = "yes"
         if inside_a_batch is not None:
             environment["TEST_INSIDE_A_BATCH"] = inside_a_batch
         self._started += 1

@@ -137,6 +137,20 @@ async def test_never_more_is_claimed_than_there_are_free_slots(
     assert {e["status"] for e in await effects(world)} == {"succeeded"}
 
 
+async def test_slots_that_become_free_are_filled_without_waiting_for_a_ticket(
+    side: Counterpart, world_with: WorldWith
+) -> None:
+    world = await world_with(side.registry(), slots={"webhook": 4})
+    await ready(world, call(), contacts=14)
+    pool = world.worker._effects["webhook"]
+    refilling = asyncio.create_task(pool.refill())
+    await pool.answer()
+    await side.has_come(14)
+    refilling.cancel()
+    await pool.drain()
+    assert [e["status"] for e in await effects(world)] == ["succeeded"] * 14
+
+
 async def test_few_slots_are_shared_fairly_between_lanes(
     side: Counterpart, world_with: WorldWith
 ) -> None:

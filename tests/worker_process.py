@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 from pydantic import BaseModel
 
+import actors
 from runtime import worker
 from runtime.effect import Effect, Result, Sent
 from runtime.outcomes import Dispatch, Done, EffectRequest, Outcome, Sleep
@@ -147,4 +148,5 @@ def end_with_the_test() -> None:
 
 if __name__ == "__main__":
     end_with_the_test()
-    sys.exit(worker.run(load_settings(), registry, None))
+    at_work = actors.registry if "TEST_REAL_ACTORS" in os.environ else registry
+    sys.exit(worker.run(load_settings(), at_work, None))

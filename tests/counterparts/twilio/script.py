@@ -23,11 +23,16 @@ class Hang:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay:
+    """Make what was asked for, and answer once the test lets it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Make what was asked for, and drop the connection instead of answering."""
 
 
-Misbehaviour = Refuse | Hang | Drop
+Misbehaviour = Refuse | Hang | Delay | Drop
 
 
 @dataclass(frozen=True, slots=True)

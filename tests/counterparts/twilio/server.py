@@ -25,6 +25,7 @@ from tests.counterparts.twilio.phone import Call, Phone
 from tests.counterparts.twilio.script import (
     Answer,
     Callbacks,
+    Delay,
     Drop,
     Fate,
     Hang,
@@ -82,6 +83,8 @@ class Twilio:
     auth_token: str = AUTH_TOKEN
     arrivals: int = 0
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    delayed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to let go what hangs, and to answer what was delayed."""
     _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _numbers: Any = field(default_factory=lambda: count(1))
@@ -172,6 +175,8 @@ class Twilio:
             self._begin(self._deliver(message))
         if isinstance(misbehaviour, Drop):
             return _drop(request)
+        if isinstance(misbehaviour, Delay):
+            await self.delayed.wait()
         return web.json_response(self.shown_message(message), status=201)
 
     async def _create_call(self, request: web.Request) -> web.StreamResponse:
@@ -194,6 +199,8 @@ class Twilio:
             self._begin(phone.ring(call))
         if isinstance(misbehaviour, Drop):
             return _drop(request)
+        if isinstance(misbehaviour, Delay):
+            await self.delayed.wait()
         return web.json_response(self.shown_call(call), status=201)
 
     async def _refusal(
@@ -368,6 +375,7 @@ async def twilio(port: int = 0) -> AsyncIterator[Twilio]:
         yield fake
     finally:
         fake.let_go.set()
+        fake.delayed.set()
         for task in list(fake._tasks):
             task.cancel()
         await runner.cleanup()
