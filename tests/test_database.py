@@ -109,3 +109,24 @@ async def test_a_pool_that_cannot_connect_raises_no_oserror(settings: Settings) 
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
     with pytest.raises(asyncpg.ConnectionFailureError, match="no connection"):
         await (await create_pool(nowhere, settings)).close()
+
+
+async def test_a_connection_comes_back_without_a_statement_and_without_a_transaction(
+    dsn: str, settings: Settings
+) -> None:
+    pool = await create_pool(dsn, settings, size=1)
+    async with pool.acquire() as lent:
+        await lent.execute("CREATE TABLE left_behind (n integer)")
+        await lent.execute("BEGIN")
+        await lent.execute("INSERT INTO left_behind VALUES (1)")
+    said: list[str] = []
+    async with pool.acquire() as lent:
+        assert not lent.is_in_transaction()
+        with lent.query_logger(lambda record: said.append(record.query)):
+            assert await lent.fetchval("SELECT count(*) FROM left_behind") == 0
+        last = "SELECT query FROM pg_stat_activity WHERE pid = $1"
+        pid = lent.get_server_pid()
+    other = await asyncpg.connect(dsn)
+    assert await other.fetchval(last, pid) == said[-1]
+    await other.close()
+    pool.terminate()

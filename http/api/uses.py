@@ -26,6 +26,9 @@ queries = load("api_references")
 ANY_CONFIG: Final = frozenset({"custom_field"})
 """Kinds that merge fields name: any action may refer to them."""
 
+# What an action makes if it is not there.
+_MADE: Final = frozenset({"tag"})
+
 Use = dict[str, Any]
 
 
@@ -100,7 +103,7 @@ async def missing_rows(
     db: Connection | asyncpg.Pool, account_id: UUID, referents: Sequence[Referent]
 ) -> list[Referent]:
     """Find those that lead to no row of the account, in one query for any number."""
-    wanted = sorted({(referent.kind, referent.target) for referent in referents})
+    wanted = sorted({(one.kind, one.target) for one in referents if one.kind not in _MADE})
     if not wanted:
         return []
     rows = await db.fetch(queries.missing, account_id, *map(list, zip(*wanted, strict=True)))
