@@ -7,6 +7,7 @@ connection first, so that after an unclean death the next claim takes each of th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from runtime import measures, tracing
 from runtime.bells import Bells
 from runtime.claims import load_items
 from runtime.claims import queries as claims
@@ -99,7 +101,12 @@ class Batches:
                 raise
 
     async def _run_shared(self, family: str) -> Done:
+        with tracing.span("callboard.batch", family=family):
+            return await self._claim_and_work(family)
+
+    async def _claim_and_work(self, family: str) -> Done:
         rows: list[asyncpg.Record] = []
+        began = time.monotonic()
         async with self.pool.acquire() as db:
             try:
                 async with db.transaction():
@@ -109,6 +116,8 @@ class Batches:
                         # The commit says so; the others are claimed again without them.
                         return Done(len(rows), Bells())
                     bells = await self._work(db, rows) if rows else Bells()
+                if rows:
+                    measures.count_batch(family, time.monotonic() - began)
             except Exception as error:
                 if not rows or is_lost(db, error):
                     raise
@@ -168,6 +177,9 @@ class Batches:
         if rounds.effects:
             async with self.side.acquire() as side:
                 lanes = await get_or_create_lanes(side, lanes_needed(rounds.effects, self.registry))
+        measures.count_steps(
+            (r.item.action.type.name, r.outcome) for r in rounds.records if r.outcome is not None
+        )
         return await record(stage, rounds, self.registry, lanes, self.worker_id)
 
     async def _do_again(self, db: Connection, ids: Sequence[UUID], error: Exception) -> Bells:

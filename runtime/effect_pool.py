@@ -18,6 +18,7 @@ from uuid import UUID
 
 import structlog
 
+from runtime import tracing
 from runtime.bell import Bell
 from runtime.clock import current_instant
 from runtime.dispatching import dispatch
@@ -204,8 +205,9 @@ async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
     repeated under its key. Raises only when this process ends.
     """
     try:
-        async with asyncio.timeout(type_.timeout_seconds):
-            result = await type_.send(effect, tools)
+        with tracing.span("callboard.effect", kind=effect.kind, effect_id=str(effect.id)):
+            async with asyncio.timeout(type_.timeout_seconds):
+                result = await type_.send(effect, tools)
     except TimeoutError:
         return _unknown(type_, effect, "timeout", f"no answer within {type_.timeout_seconds:g} s")
     except Exception as error:

@@ -18,6 +18,8 @@ import structlog
 from runtime.bell import Bell
 from runtime.bells import Bells
 from runtime.effect_recording import Ended, record_apart
+from runtime.failures import Failure
+from runtime.measures import count_effects
 
 log = structlog.get_logger(__name__)
 
@@ -105,9 +107,16 @@ class EffectRecorder:
         return bells
 
     def _put_down(self, recorded: Sequence[Ended]) -> None:
+        count_effects(map(_measured, recorded))
         for ended in recorded:
             self._ended.pop(_key(ended), None)
             self.in_hand.discard(_key(ended))
+
+
+def _measured(ended: Ended) -> tuple[str, str, float]:
+    seconds = (ended.finished_at - ended.started_at).total_seconds()
+    outcome = ended.result.kind.value if isinstance(ended.result, Failure) else "sent"
+    return ended.effect.kind, outcome, seconds
 
 
 def _key(ended: Ended) -> InHand:

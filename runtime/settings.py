@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         None, description="the issuer's public keys in PEM, instead of a JWKS"
     )
     jwt_max_seconds: int = Field(3_600, ge=10, le=86_400, description="longest life of a JWT")
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="address a worker's metrics are served at"
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port of a worker's /metrics for Prometheus; 0: none"
+    )
 
     # What is logged
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
@@ -163,6 +169,9 @@ class Settings(BaseSettings):
     )
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console for people, json for machines"
+    )
+    otel: bool = Field(
+        False, description="send traces by OpenTelemetry (extra otel), as OTEL_* variables say"
     )
 
     # How work is claimed

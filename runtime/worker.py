@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from runtime import currency_rates, workers
+from runtime import currency_rates, tracing, workers
 from runtime.batch import Batches
 from runtime.bell import OPERATIONS, Bell
 from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
@@ -29,6 +29,7 @@ from runtime.house import House
 from runtime.housekeeping import keep_house
 from runtime.ids import new_id
 from runtime.log import configure
+from runtime.metrics_page import metrics_page
 from runtime.operation_runs import AT_ONCE as OPERATIONS_AT_ONCE
 from runtime.operation_runs import OperationRuns
 from runtime.registry import Registry
@@ -284,6 +285,7 @@ async def work(
 def run(settings: Settings, registry: Registry, families: Sequence[str] | None) -> int:
     """Run a worker in this process until SIGTERM or SIGINT; gives the exit code."""
     configure(settings)
+    tracing.configure(settings, "callboard-worker")
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -291,7 +293,8 @@ def run(settings: Settings, registry: Registry, families: Sequence[str] | None) 
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         dsn = await resolve_dsn(settings)
         await migrate(dsn)
-        await work(settings, registry, families, dsn, stop)
+        async with metrics_page(settings):
+            await work(settings, registry, families, dsn, stop)
 
     asyncio.run(main())
     return 0

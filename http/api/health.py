@@ -8,6 +8,13 @@ from aiohttp import web
 
 from api.answers import answer
 from api.calls import SERVICES
+from api.problems import Problem
+from sql import load
+from sql.migrate import all_migrations
+
+queries = load("metrics")
+
+_NEEDED = frozenset(migration.name for migration in all_migrations())
 
 READY_SECONDS = 2.0
 
@@ -18,9 +25,13 @@ async def alive(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Say that the database answers too; otherwise it is a 503 Problem."""
+    """Say that the database answers and fits this code; otherwise it is a 503 Problem."""
     async with asyncio.timeout(READY_SECONDS):
-        await request.app[SERVICES].pool.fetchval("SELECT 1")
+        rows = await request.app[SERVICES].pool.fetch(queries.applied_migrations)
+    missing = _NEEDED - {row["name"] for row in rows}
+    if missing:
+        message = f"The database lacks migrations: {', '.join(sorted(missing))}."
+        raise Problem(503, "database_not_migrated", message)
     return answer({"status": "ready"})
 
 

@@ -70,8 +70,9 @@ from api.calls import (
 from api.credentials import Gate
 from api.docs import docs_of
 from api.health import add_health
+from api.metrics import add_metrics
 from api.middleware import identify_request, name_problems
-from runtime import log, worker
+from runtime import log, tracing, worker
 from runtime.bell import Bell
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
@@ -171,6 +172,7 @@ def create_app(
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
     add_health(app)
+    add_metrics(app)
     app.cleanup_ctx.append(code.sandbox)
     return app
 
@@ -189,6 +191,7 @@ def run(settings: Settings, with_worker: bool) -> int:
     Exit code 0 after a signal, 1 when the worker ended by itself, 2 when the address is taken.
     """
     log.configure(settings)
+    tracing.configure(settings, "callboard" if with_worker else "callboard-api")
     return asyncio.run(_run(settings, with_worker))
 
 

@@ -65,6 +65,7 @@ def _perform(options: argparse.Namespace) -> int:
     from runtime.database import DatabaseError
     from runtime.embedded_postgres import EmbeddedPostgresError
     from runtime.settings import SettingsError, load_settings
+    from runtime.tracing import TracingError
     from sql.migrate import MigrationError
 
     perform: Callable[[Settings, argparse.Namespace], int | None] = options.perform
@@ -75,6 +76,7 @@ def _perform(options: argparse.Namespace) -> int:
         EmbeddedPostgresError,
         MigrationError,
         SettingsError,
+        TracingError,
         UsageError,
     ) as error:
         return _complain(error)
