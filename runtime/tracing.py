@@ -45,7 +45,7 @@ def configure(settings: Settings, service: str) -> None:
 
 def use(provider: Any) -> None:
     """Trace with this provider: our own spans, requests of the API, and statements."""
-    global _tracer
+    global _tracer  # noqa: PLW0603 - one for the process, as in OpenTelemetry itself
     _tracer = provider.get_tracer("callboard")
     # Parameters are people's data: they stay out.
     instrumentor = importlib.import_module(_ASYNCPG).AsyncPGInstrumentor(capture_parameters=False)
