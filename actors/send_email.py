@@ -24,4 +24,9 @@ class SendEmail(Config):
     attachments: list[UUID] = Field(default_factory=list)
 
 
-ACTION = ActionType(name="send_email", family="email", config=SendEmail)
+ACTION = ActionType(
+    name="send_email",
+    family="email",
+    config=SendEmail,
+    refers={"template_id": "template", "attachments[]": "file"},
+)

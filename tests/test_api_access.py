@@ -58,6 +58,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/pipelines/{pipeline_id}/stages/{stage_id}": {"name": "x"},
     "/api/v1/integrations/{integration_id}": {"name": "x"},
     "/api/v1/workflows/{workflow_id}/settings": {"stop_on_reply": True},
+    "/api/v1/templates/{template_id}/preview": {"contact_id": str(uuid4())},
     "/api/v1/contacts/{contact_id}/consents": {
         "channel": "sms",
         "is_given": True,
@@ -92,6 +93,7 @@ async def crm_of(caller: Caller, contact_id: str, workflow_id: str) -> dict[str,
         "note": {"content": "Hello", "contact_id": contact_id},
         "user": {"email": "kim@example.com"},
         "team": {"name": "Sales"},
+        "template": {"name": "Welcome", "html": "<p>Hi</p>"},
     }
     made = {
         word: await caller.post(f"/api/v1/{word.replace('_', '-')}s", body)
@@ -127,6 +129,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "action_id": action["id"],
         "branch_id": branch["id"],
         "number": "1",
+        "version": "1",
         "contact_id": contact["id"],
         "integration_id": integration["id"],
         "step_id": str(await pool.fetchval("select id from workflow_action_executions")),
@@ -164,6 +167,7 @@ async def contents(pool: asyncpg.Pool) -> list[str]:
         "notes",
         "users",
         "teams",
+        "message_templates",
         "accounts",
         "api_tokens",
     )

@@ -9,7 +9,9 @@ from uuid import UUID
 from aiohttp import web
 from babel.numbers import list_currencies
 from phonenumbers import SUPPORTED_REGIONS
+from pydantic import Field
 
+from actors.fields import PlainText
 from actors.rendered import UnusableError, zone_of
 from api.access import Permission
 from api.bodies import Body
@@ -40,12 +42,16 @@ def _country(code: str) -> str:
 
 
 class AccountChange(Body):
-    """What is to be different; what is stored already is not read anew."""
+    """What is to be different; what is stored already is not read anew.
+
+    `postal_address` is what marketing mail must carry; it keeps its line breaks.
+    """
 
     name: Name = left_out()
     time_zone: Annotated[str, checked(_zone)] = left_out()
     currency: Annotated[str, checked(currency_of)] = left_out()
     country: Annotated[str, checked(_country)] = left_out()
+    postal_address: Annotated[PlainText, Field(max_length=1000)] = left_out()
 
 
 class ShownAccount(Shown):
@@ -56,6 +62,7 @@ class ShownAccount(Shown):
     time_zone: str
     currency: str
     country: str
+    postal_address: str
     is_test: bool
     created_at: datetime
     updated_at: datetime
@@ -65,7 +72,7 @@ ACCOUNT: Final = Resource(
     "account",
     "/api/v1/account",
     load("api_account"),
-    ("name", "time_zone", "currency", "country"),
+    ("name", "time_zone", "currency", "country", "postal_address"),
     is_own=True,
 )
 
@@ -76,7 +83,7 @@ async def read(call: Call) -> web.Response:
 
 
 async def change(call: Call) -> web.Response:
-    """Rename the account, or change its time zone, currency or country."""
+    """Rename the account, or change its time zone, currency, country or postal address."""
     return await ACCOUNT.change(call, await call.body(AccountChange))
 
 

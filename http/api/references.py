@@ -18,13 +18,14 @@ from api.resources import Resource
 from api.shown import Listing
 from api.tags import TAGS
 from api.teams import TEAMS
+from api.templates import TEMPLATES
 from api.users import USERS
 from api.uses import ShownUse, find_uses
 
 Find = Callable[[Call], Awaitable[Mapping[str, Any]]]
 """Finds the row of the path, or raises its 404 Problem."""
 
-RESOURCES: Final = (TAGS, CAMPAIGNS, PIPELINES, USERS, TEAMS, CUSTOM_FIELDS)
+RESOURCES: Final = (TAGS, CAMPAIGNS, PIPELINES, USERS, TEAMS, CUSTOM_FIELDS, TEMPLATES)
 
 
 def _references(kind: str, column: str, find: Find) -> Handler:

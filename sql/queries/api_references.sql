@@ -14,6 +14,9 @@ WHERE NOT CASE w.kind
     WHEN 'stage' THEN EXISTS (
         SELECT FROM pipeline_stages s
         WHERE s.account_id = $1 AND s.id = w.target::uuid AND s.deleted_at IS NULL)
+    WHEN 'template' THEN EXISTS (
+        SELECT FROM message_templates t
+        WHERE t.account_id = $1 AND t.id = w.target::uuid AND t.deleted_at IS NULL)
     WHEN 'file' THEN EXISTS (
         SELECT FROM files f WHERE f.account_id = $1 AND f.id = w.target::uuid AND f.deleted_at IS NULL)
     WHEN 'integration' THEN EXISTS (

@@ -1,0 +1,73 @@
+"""Templates of mails: HTML with merge fields and, written or generated, the same as plain text.
+
+What fields hold is escaped in the HTML and nowhere else. A template that has no text gets one from
+its HTML, made once for all recipients: merge fields pass through as they stand. Where they cannot,
+because a condition stands in an attribute, the text is made of each recipient's HTML instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from inscriptis import get_text
+
+from runtime.templates import TemplateError, Text, compile_text
+
+_TAGS: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_MARK: Final = re.compile("\ue000([0-9]+)\ue001")
+_LINES: Final = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class MailTemplate:
+    """One version of a template, compiled; `text` is None where it is made of the rendered HTML."""
+
+    html: Text
+    text: Text | None
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The dotted paths that rendering reads."""
+        return self.html.fields | (self.text.fields if self.text else frozenset())
+
+    def render(self, context: Mapping[str, Any]) -> tuple[str, str]:
+        """Give HTML and text; raises TemplateError and nothing else."""
+        html = self.html.render(context)
+        return html, plain_of(html) if self.text is None else self.text.render(context)
+
+
+def compile_mail(html: str, text: str | None) -> MailTemplate:
+    """Compile a template's version; raises TemplateError."""
+    compiled = compile_text(html, html=True)
+    return MailTemplate(compiled, _generated(html) if text is None else compile_text(text))
+
+
+def plain_of(html: str) -> str:
+    """Give HTML as text; nothing for what no parser makes sense of."""
+    try:
+        text: str = get_text(html)
+    except (ValueError, RecursionError, AssertionError):  # of lxml, for what is hardly HTML
+        return ""
+    return _LINES.sub("\n\n", "\n".join(map(str.rstrip, text.split("\n")))).strip() + "\n"
+
+
+def _generated(html: str) -> Text | None:
+    """The text of a template; None where a merge field would be lost on the way."""
+    if "\ue000" in html:
+        return None
+    tags: list[str] = []
+
+    def mark(tag: re.Match[str]) -> str:
+        tags.append(tag[0])
+        return f"\ue000{len(tags) - 1}\ue001"
+
+    text = _MARK.sub(lambda found: tags[int(found[1])], plain_of(_TAGS.sub(mark, html)))
+    if any("%" in tag[:2] and tag not in text for tag in tags):
+        return None
+    try:
+        return compile_text(text)
+    except TemplateError:
+        return None
