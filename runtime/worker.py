@@ -20,6 +20,7 @@ import structlog
 from runtime import currency_rates, tracing, workers
 from runtime.batch import Batches
 from runtime.bell import OPERATIONS, Bell
+from runtime.collector import spare_what_stays
 from runtime.database import LOST_CONNECTION, create_pool, resolve_dsn
 from runtime.effect_pool import EffectPool
 from runtime.events import INSTALMENT as EVENTS_AT_ONCE
@@ -179,6 +180,7 @@ class Worker:
                     await stack.enter_async_context(effects.open())
                     supervisor.start(f"{family} recorder", effects.record_results)
                     supervisor.start(f"{family} refill", effects.refill)
+                spare_what_stays()
                 supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
                 supervisor.start("lost and found", self._look_for_what_was_lost)
                 supervisor.start("tickets", lambda: self._answer_tickets(dsn))
