@@ -6,10 +6,12 @@ a session that adds both; nothing of the package itself is changed.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -148,5 +150,8 @@ async def new_session() -> AsyncIterator[aiohttp.ClientSession]:
 @asynccontextmanager
 async def lines(house: House) -> AsyncIterator[Lines]:
     """Open what effect types of Twilio share."""
+    # The client loads its hundred modules when it is first asked: half a second, in which nothing
+    # else of the worker would run.
+    await asyncio.to_thread(import_module, "twilio.rest.api.v2010")
     async with new_session() as session:
         yield Lines(house, Integrations(house), session)
