@@ -35,10 +35,15 @@ SELECT a.id, $1, $2, a.action_type, a.config, a.ordinality - 1, lead(a.id) OVER 
 FROM unnest($3::uuid[], $4::text[], $5::jsonb[]) WITH ORDINALITY AS a (id, action_type, config, ordinality);
 
 -- name: is_over
--- Whether no execution of a workflow runs any more.
-SELECT NOT EXISTS (
-    SELECT FROM workflow_executions e WHERE e.workflow_id = $1 AND e.status IN ('running', 'paused')
-);
+-- Whether no execution of a workflow runs any more. Asked many times a second beside what is
+-- measured: from the newest on, so that the ended ones of earlier rounds are not read each time.
+SELECT coalesce((
+    SELECT false
+    FROM workflow_executions e
+    WHERE e.workflow_id = $1 AND e.status IN ('running', 'paused')
+    ORDER BY e.started_at DESC
+    LIMIT 1
+), true);
 
 -- name: server
 -- What the server is and how careful it is with what it commits.
