@@ -34,7 +34,7 @@ from sql import load
 queries = load("effects")
 log = structlog.get_logger(__name__)
 
-GROUP: Final = 50
+GROUP: Final = 200
 
 
 class EffectPool:
