@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -137,6 +137,11 @@ def _need(fits: bool, code: str, what: str) -> None:
         raise UnusableError(code, f"destination_value {what}")
 
 
+def _refers(config: Mapping[str, Any]) -> Mapping[str, str]:
+    is_user = config.get("destination_type") == "user"
+    return {"destination_value": "user"} if is_user else {}
+
+
 ACTION = ActionType(
     name="make_call",
     family="voice",
@@ -144,4 +149,21 @@ ACTION = ActionType(
     perform=perform,
     resume=resume,
     settle=settle,
+    gives={
+        "sid": "Twilio's id of the call",
+        "tries": "how often it was called",
+        "outcome": "completed, busy or no_answer",
+        "duration_seconds": "how long it lasted",
+        "answered_by": "who answered: human, machine_end_beep …",
+        "dial_status": "how the other leg ended",
+        "dial_seconds": "how long the two were connected",
+        "recording_sid": "Twilio's id of the recording",
+        "recording_url": "where Twilio keeps it",
+        "recording_seconds": "how long it is",
+        "is_settled_by_callback": "true where a report told that it had gone out",
+        "status": "recorded, in test mode",
+        "to": "the number, in test mode",
+        "is_test": "true in test mode",
+    },
+    refers=_refers,
 )

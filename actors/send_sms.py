@@ -75,4 +75,18 @@ def _rendered_link(text: str) -> str:
     return link
 
 
-ACTION = ActionType(name="send_sms", family="sms", config=SendSms, perform=perform)
+ACTION = ActionType(
+    name="send_sms",
+    family="sms",
+    config=SendSms,
+    perform=perform,
+    gives={
+        "sid": "Twilio's id of the message",
+        "status": "what Twilio said of it at first",
+        "encoding": "GSM-7 or UCS-2",
+        "segments": "how many texts it was billed as",
+        "is_settled_by_callback": "true where a report told that it had gone out",
+        "to": "the number, in test mode",
+        "is_test": "true in test mode",
+    },
+)

@@ -56,7 +56,10 @@ async def test_a_whole_graph_is_put_and_read(caller: Caller) -> None:
         ],
     }
     put = await caller.put(f"{path}/graph", graph)
-    assert put == await caller.get(f"{path}/graph")
+    read = await caller.get(f"{path}/graph")
+    assert put == read
+    again = await caller.put(f"{path}/graph", read)
+    assert [one["id"] for one in again["actions"]] == [one["id"] for one in read["actions"]]
     a, b, c, d = put["actions"]
     [late] = put["branches"]
     assert [(one["position"], one["branch_id"]) for one in put["actions"]] == [
@@ -248,6 +251,10 @@ async def test_workflows_that_start_each_other_for_ever_are_not_activated(caller
     assert "Two → One → Two" in refused.data["detail"]
     own = await listening(caller, "Own", "note_added", NOTE)
     assert (await caller.refused("POST", f"{own}/activate")).code == "workflow_loop"
+    late = await listening(caller, "Late", "contact_created", NOTE)
+    await caller.post(f"{late}/activate")
+    trigger = {"trigger": {"event_type": "note_added"}}
+    assert (await caller.refused("PATCH", late, trigger)).code == "workflow_loop"
 
 
 async def test_what_may_go_round_is_told(caller: Caller) -> None:
@@ -294,7 +301,8 @@ async def test_a_workflow_is_deleted_once_nothing_depends_on_it(caller: Caller) 
     assert (await caller.refused("DELETE", path)).code == "in_use"
     await caller.delete(f"{V1}/campaigns/{campaign['id']}")
     assert (await caller.refused("DELETE", path)).code == "workflow_has_live_executions"
-    await caller.delete(f"{path}?force=true")
+    deleted = await caller.call("DELETE", f"{path}?force=true")
+    assert deleted.data == {"cancelled_execution_ids": [execution]}
     assert (await caller.refused("GET", path)).status == 404
     assert (await caller.get(f"{V1}/executions/{execution}"))["status"] == "cancelled"
 

@@ -200,7 +200,7 @@ async def test_an_error_of_ours_is_a_500_problem_that_tells_nothing(
     def broken(*_args: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("api.workflows.page_of", broken)
+    monkeypatch.setattr("api.lists.List.page", broken)
     answer = await admin.call("GET", "/api/v1/workflows")
     assert (answer.status, answer.code) == (500, "internal_error")
     assert "secret" not in str(answer.data)

@@ -52,6 +52,7 @@ async def create(call: Call) -> web.Response:
     given = action_configs.defaults(type_) if new.action_config is None else new.action_config
     async with call.transaction() as db:
         draft = await open_draft(call, db)
+        draft.check_match(call)
         id_ = new_id()
         config = await _ready(call, draft, type_, given, id_)
         row = await _insert(call, draft, new, id_, config)

@@ -26,6 +26,8 @@ from sql import load
 
 queries = load("api_workflows")
 
+MOST_BRANCHES: Final = 50
+
 
 class NewBranch(Body):
     """A branch to be."""
@@ -51,6 +53,9 @@ async def create(call: Call) -> web.Response:
             queries.add_branch, new_id(), call.account_id, workflow_id, new.name, lock["now"]
         )
         assert row is not None
+        if len(await db.fetch(queries.branches, call.account_id, workflow_id)) > MOST_BRANCHES:
+            message = f"A workflow has {MOST_BRANCHES} branches at most."
+            raise conflict("too_many_branches", message)
         await call.record(db, "branch.created", ("branch", row["id"]), None, dict(row))
     return answer(dict(row), 201)
 

@@ -178,7 +178,7 @@ class Route:
             found |= {400, 408, 413, 415, 422}
         if self.parameters:
             found.add(422)
-        if self.method in {"PUT", "PATCH", "DELETE"}:  # If-Match
+        if self.method != "GET":  # If-Match
             found |= {400, 412}
         return frozenset(found)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from actors.currencies import Currency
 from api.access import Permission
@@ -27,13 +27,27 @@ queries = load("currency_rates")
 MOST_RATES: Final = 1_000
 
 
+# The column is numeric(24, 10).
+Rate = Annotated[
+    Decimal,
+    Field(gt=0, max_digits=24, decimal_places=10),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
+                {"type": "string", "pattern": r"^[1-9]\d{0,12}(\.\d{1,10})?$"},
+            ]
+        }
+    ),
+]
+
+
 class NewRate(Body):
     """How many units of a currency a euro was worth on a day."""
 
     currency: Currency
     valid_on: Day
-    # The column is numeric(24, 10).
-    per_euro: Annotated[Decimal, Field(gt=0, max_digits=24, decimal_places=10)]
+    per_euro: Rate
 
 
 class NewRates(Body):

@@ -15,8 +15,9 @@ from aiohttp import web
 
 from api.problems import Problem
 
-_TAG: Final = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_SEPARATOR: Final = re.compile(r"\s*,\s*")
+_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+# A list may have empty elements (RFC 9110, 5.6.1.2), and a tag may hold a comma.
+_LIST: Final = re.compile(rf"[\s,]*{_TAG.pattern}(?:\s*,[\s,]*{_TAG.pattern})*[\s,]*")
 
 
 Row = Mapping[str, Any] | asyncpg.Record
@@ -41,11 +42,10 @@ def check_match(request: web.Request, row: Row) -> None:
     given = ", ".join(request.headers.getall("If-Match", [])).strip()
     if not given or given == "*":
         return
-    tags = _SEPARATOR.split(given)
-    if not all(_TAG.fullmatch(tag) for tag in tags):
+    if not _LIST.fullmatch(given):
         message = 'If-Match takes * or entity tags, such as "abc".'
         raise Problem(400, "if_match_malformed", message)
     # Weak tags never match: the comparison is a strong one.
-    if etag_of(row) not in tags:
+    if etag_of(row) not in _TAG.findall(given):
         message = "It was changed meanwhile; read it again."
         raise Problem(412, "precondition_failed", message, headers=tagged(row))

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from aiohttp import web
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from actors.sealed_configs import sealed, with_kept
 from api import action_configs, actions, chains, draft_checks, workflows
@@ -22,7 +22,7 @@ from api.access import Permission
 from api.action_requests import CanvasPosition, ShownAction
 from api.answers import answer
 from api.bodies import Body
-from api.branches import ShownBranch
+from api.branches import MOST_BRANCHES, ShownBranch
 from api.calls import Call, Route
 from api.drafts import MOST_ACTIONS, Draft, open_draft
 from api.etags import tagged
@@ -39,20 +39,24 @@ from sql import load
 queries = load("api_actions")
 workflow_queries = load("api_workflows")
 
-MOST_BRANCHES: Final = 50
-
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 """A name within the graph; the id of what is there already, or any other for what is new."""
 
 
-class GraphBranch(Body):
+class GraphPart(Body):
+    """What a graph that was read says beyond what can be put; it is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class GraphBranch(GraphPart):
     """A branch of a graph."""
 
     id: Ref
     name: Name
 
 
-class GraphAction(Body):
+class GraphAction(GraphPart):
     """An action of a graph; actions of one branch (null: of the trunk) stand in the list's order.
 
     A secret of a config that comes back as it was shown stays as it is.
@@ -69,8 +73,8 @@ class GraphAction(Body):
     canvas_position: CanvasPosition | None = None
 
 
-class NewGraph(Body):
-    """A whole draft."""
+class NewGraph(GraphPart):
+    """A whole draft; one that was read can be put back as it is."""
 
     branches: Annotated[list[GraphBranch], Field(max_length=MOST_BRANCHES)] = Field(
         default_factory=list
@@ -116,6 +120,7 @@ def _answer(call: Call, row: Any, branches: Sequence[Any], rows: Sequence[Any]) 
 
 def _edges(rows: Sequence[Any]) -> Iterable[dict[str, Any]]:
     heads = {row["branch_id"]: row["id"] for row in reversed(rows)}
+    there = {row["id"] for row in rows}
     for row in rows:
         branch = row["action_config"].get(TIMEOUT_BRANCH)
         targets = {
@@ -124,7 +129,7 @@ def _edges(rows: Sequence[Any]) -> Iterable[dict[str, Any]]:
             "timeout": heads.get(_uuid(branch)) if branch else None,
         }
         for kind, target in targets.items():
-            if target is not None:
+            if target in there:
                 yield {"source": row["id"], "target": target, "kind": kind}
 
 

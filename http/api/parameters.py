@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_args
 from uuid import UUID
 
 import asyncpg
@@ -61,9 +61,30 @@ def read_parameters(request: web.Request, model: type[ParametersModel]) -> Param
     if any("\x00" in text or not _is_unicode(text) for pair in query.items() for text in pair):
         raise Problem(422, "unusable_text", "The query string holds NUL or broken UTF-8.")
     try:
-        return model.model_validate(dict(query))
+        return model.model_validate({**query, **_flags(query, model)})
     except ValidationError as error:
         raise invalid(*faults_of(error, model)) from None
+
+
+def _flags(query: Mapping[str, str], model: type[Parameters]) -> dict[str, bool]:
+    """Read booleans, which are written true and false: pydantic would take «yes», «1» and «off»."""
+    names = [name for name in query if name in model.model_fields and _is_flag(model, name)]
+    faults = [
+        Fault(name, "bool_parsing", "Write true or false.")
+        for name in names
+        if query[name] not in _WRITTEN
+    ]
+    if faults:
+        raise invalid(*faults)
+    return {name: _WRITTEN[query[name]] for name in names}
+
+
+def _is_flag(model: type[Parameters], name: str) -> bool:
+    annotation = model.model_fields[name].annotation
+    return annotation is bool or bool in get_args(annotation)
+
+
+_WRITTEN: Final = {"true": True, "false": False}
 
 
 def page_of(

@@ -1,4 +1,4 @@
-"""Where-used: which actions refer to a row, in drafts and in the versions in force.
+"""Where-used: which actions refer to a row, in drafts and in the versions that contacts run.
 
 Looked up when it is asked for, from the configs themselves: an index of its own would be one more
 thing that can be wrong.
@@ -39,7 +39,7 @@ class Force(Parameters):
 
 
 class ShownUse(Shown):
-    """A place in an action that refers to something; `in_force`: in the version that runs."""
+    """A place in an action that refers to something; `in_force`: in a version that contacts run."""
 
     workflow_id: UUID
     workflow_name: str

@@ -99,6 +99,7 @@ def _starts(
     registry: Registry,
 ) -> Iterator[_Start]:
     listening = defaultdict(list)
+    # A branch is entered by some runs only, and what stands behind a wait is performed later.
     for id_, other in workflows.items():
         listening[other.event_type].append((id_, other))
     waits = any(registry.actions[row["action_type"]].family == "timing" for row in one.actions)
@@ -106,7 +107,9 @@ def _starts(
         for event in registry.actions[action["action_type"]].emits:
             for id_, other in listening[event]:
                 if _may_meet(other.conditions, action):
-                    is_sure = event in ALWAYS and not other.conditions and not waits
+                    is_on_trunk = action["branch_id"] is None
+                    is_certain = event in ALWAYS and is_on_trunk and not waits
+                    is_sure = is_certain and not other.conditions
                     yield _Start(id_, is_sure)
         campaign = str(action["action_config"].get("campaign_id", "")).lower()
         if action["action_type"] == "add_to_campaign" and by_campaign.get(campaign) in workflows:

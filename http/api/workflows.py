@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -19,7 +19,7 @@ from api.draft_checks import faults_of_draft
 from api.etags import check_match, tagged
 from api.fields import EventType, Name, left_out
 from api.lists import List, Page, page_of
-from api.problems import Problem, conflict, not_found
+from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Shown
 from api.tags import beginning_of
 from api.uses import Force
@@ -104,6 +104,12 @@ class ShownWorkflow(Shown):
     updated_at: datetime
 
 
+class ShownWorkflowDeletion(Shown):
+    """The runs that were cancelled with their workflow."""
+
+    cancelled_execution_ids: list[UUID]
+
+
 class ShownWarning(Shown):
     """Something that may well be wanted, and is to be looked at."""
 
@@ -170,6 +176,8 @@ async def change(call: Call) -> web.Response:
         if before["status"] == "archived":
             raise conflict("workflow_archived", "An archived workflow stays as it is.")
         new = {**before, **given}
+        if before["status"] == "active" and "trigger" in given:
+            await _refuse_loops(call, db, new)
         values = new["name"], new["trigger"]
         await db.execute(queries.change_workflow, call.account_id, before["id"], *values)
         if before["status"] == "active" and "trigger" in given:
@@ -179,11 +187,19 @@ async def change(call: Call) -> web.Response:
     return answer(after, headers=tagged(after))
 
 
+async def _refuse_loops(call: Call, db: Connection, workflow: Mapping[str, Any]) -> None:
+    """Refuse a trigger by which the version in force would start itself for ever."""
+    ids = call.account_id, workflow["active_version_id"]
+    rows = [dict(row) for row in await db.fetch(activation.queries.version_actions, *ids)]
+    if faults := (await loops_of(call, db, workflow, rows)).faults:
+        raise invalid(*faults)
+
+
 async def delete(call: Call) -> web.Response:
     """Delete a workflow; history keeps it.
 
     A 409 Problem while campaigns enrol in it, or runs of it are alive, unless by force: then those
-    runs are cancelled, and the campaigns let nobody in any more.
+    runs are cancelled, which the answer names, and the campaigns let nobody in any more.
     """
     force = call.parameters(Force).force
     async with call.transaction() as db:
@@ -197,8 +213,10 @@ async def delete(call: Call) -> web.Response:
             db, await clock.current_instant(db), call.account_id, live, "workflow_deleted"
         )
         await db.execute(queries.delete_workflow, *ids)
-        await call.record(db, "workflow.deleted", ("workflow", before["id"]), before, None)
-    return web.Response(status=204)
+        cancelled = {"cancelled_execution_ids": live}
+        entity = ("workflow", before["id"])
+        await call.record(db, "workflow.deleted", entity, before, cancelled if live else None)
+    return answer(cancelled) if live else web.Response(status=204)
 
 
 def _spare(campaigns: Sequence[asyncpg.Record], live: Sequence[UUID], *, force: bool) -> None:
@@ -209,7 +227,8 @@ def _spare(campaigns: Sequence[asyncpg.Record], live: Sequence[UUID], *, force: 
         ]
         raise Problem(409, "in_use", summary(faults), errors=faults)
     if live and not force:
-        message = "Runs of this workflow are alive. With force=true they are cancelled."
+        count = f"{len(live):,}" if len(live) <= MOST_LIVE else f"More than {MOST_LIVE:,}"
+        message = f"{count} runs of this workflow are alive. With force=true they are cancelled."
         raise conflict("workflow_has_live_executions", message)
     if len(live) > MOST_LIVE:
         message = f"More than {MOST_LIVE:,} runs are alive; cancel them by /executions/bulk first."
@@ -262,6 +281,7 @@ async def activate(call: Call) -> web.Response:
     """Make the draft an immutable version and let contacts in; a paused workflow goes on."""
     async with call.transaction() as db:
         before = await lock(call, db)
+        check_match(call.request, before)
         rows = [dict(row) for row in await db.fetch(activation.queries.draft_actions, *_ids(call))]
         loops = await loops_of(call, db, before, rows)
         faults = [*await faults_of_draft(call, db, rows), *loops.faults]
@@ -293,21 +313,23 @@ async def pause(call: Call) -> web.Response:
     """Keep the workflow from beginning steps and letting contacts in; waits keep their place."""
     async with call.transaction() as db:
         before = await lock(call, db)
+        check_match(call.request, before)
         if before["status"] not in {"active", "paused"}:
             raise conflict("workflow_not_active", f"The workflow is {before['status']}.")
         now = await clock.current_instant(db)
         await activation.pause(db, now, call.account_id, before["id"])
         after = await _conclude(call, db, "workflow.paused", before)
-    return answer(after)
+    return answer(after, headers=tagged(after))
 
 
 async def archive(call: Call) -> web.Response:
     """Let no more contacts in, for good. Runs of an active workflow go on to their ends."""
     async with call.transaction() as db:
         before = await lock(call, db)
+        check_match(call.request, before)
         await db.execute(queries.archive_workflow, call.account_id, before["id"])
         after = await _conclude(call, db, "workflow.archived", before)
-    return answer(after)
+    return answer(after, headers=tagged(after))
 
 
 _ONE: Final = "/api/v1/workflows/{workflow_id}"
@@ -345,7 +367,7 @@ ROUTES: Final = (
         delete,
         Permission.EDIT_WORKFLOWS,
         parameters=Force,
-        answers={204: None},
+        answers={204: None, 200: ShownWorkflowDeletion},
         problems=frozenset({409}),
     ),
     Route(

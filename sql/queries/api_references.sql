@@ -28,7 +28,8 @@ WHERE NOT CASE w.kind
 END;
 
 -- name: actions_of_types
--- The actions of these types in drafts, and in the versions in force, of workflows that are there.
+-- The actions of these types in drafts, in the versions in force, and in older ones that contacts
+-- still run.
 SELECT w.id AS workflow_id, w.name AS workflow_name, a.id AS action_id, a.key AS action_key,
     a.action_type, a.action_config, NULL::uuid AS version_id
 FROM workflow_actions a
@@ -37,9 +38,16 @@ WHERE a.account_id = $1 AND a.action_type = ANY ($2::text[]) AND a.deleted_at IS
 UNION ALL
 SELECT w.id, w.name, v.action_id, v.key, v.action_type, v.action_config, v.version_id
 FROM workflows w
-JOIN workflow_version_actions v ON v.version_id = w.active_version_id
-WHERE w.account_id = $1 AND w.deleted_at IS NULL AND w.status IN ('active', 'paused')
-  AND v.action_type = ANY ($2::text[]);
+JOIN workflow_versions n ON n.workflow_id = w.id
+JOIN workflow_version_actions v ON v.version_id = n.id
+WHERE w.account_id = $1 AND w.deleted_at IS NULL AND v.action_type = ANY ($2::text[])
+  AND (
+      n.id = w.active_version_id AND w.status IN ('active', 'paused')
+      OR EXISTS (
+          SELECT FROM workflow_executions e
+          WHERE e.workflow_id = w.id AND e.version_id = n.id AND e.status IN ('running', 'paused')
+      )
+  );
 
 -- name: custom_field_keys
 -- The keys of an account's custom fields.

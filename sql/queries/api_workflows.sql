@@ -172,7 +172,7 @@ WHERE w.account_id = $1 AND w.status = 'active' AND w.deleted_at IS NULL AND w.i
 
 -- name: performed_by_listeners
 -- What those workflows do in the versions in force.
-SELECT w.id AS workflow_id, a.action_type, a.action_config
+SELECT w.id AS workflow_id, a.action_type, a.action_config, a.branch_id
 FROM workflows w
 JOIN workflow_version_actions a ON a.version_id = w.active_version_id
 WHERE w.account_id = $1 AND w.status = 'active' AND w.deleted_at IS NULL AND w.id <> $2 AND a.is_enabled;
