@@ -36,8 +36,24 @@ async def test_a_token_speaks_for_a_service_user_of_its_role(conn: asyncpg.Conne
     ]
 
 
+def id_of(ids: dict[str, str], name: str, route: Route) -> str:
+    """The id that a name stands for; a name without one fails with what there is to do."""
+    if name not in ids:
+        where = f"{route.method} {route.path}"
+        pytest.fail(f'{where}: add a line `"{name}": …` to owned() in {__file__}', pytrace=False)
+    return ids[name]
+
+
 def filled(route: Route, ids: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda match: ids[match[1]], route.path)
+    return re.sub(r"\{(\w+)\}", lambda match: id_of(ids, match[1], route), route.path)
+
+
+def ids_asked_by(route: Route) -> Iterator[str]:
+    """Names of a route's query parameters that hold ids."""
+    fields = route.parameters.model_fields if route.parameters else {}
+    return (
+        field.alias or name for name, field in fields.items() if "UUID" in repr(field.annotation)
+    )
 
 
 def with_ids() -> Iterator[Route]:
@@ -124,6 +140,8 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
     account_id = await pool.fetchval("select account_id from contacts where id = $1", contact["id"])
     async with pool.acquire() as db, db.transaction():
         operation_id = await operations.begin(db, account_id, "test", {})
+    crm = await crm_of(caller, contact["id"], path.rpartition("/")[2])
+    version = "select id from workflow_versions where account_id = $1"
     return {
         "workflow_id": path.rpartition("/")[2],
         "action_id": action["id"],
@@ -132,52 +150,54 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "version": "1",
         "contact_id": contact["id"],
         "integration_id": integration["id"],
-        "step_id": str(await pool.fetchval("select id from workflow_action_executions")),
+        "step_id": str(
+            await pool.fetchval(
+                "select id from workflow_action_executions where account_id = $1", account_id
+            )
+        ),
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
         "file_id": file.data["id"],
-        **await crm_of(caller, contact["id"], path.rpartition("/")[2]),
-        "token_id": str(await pool.fetchval("select id from api_tokens order by created_at")),
+        **crm,
+        "owner_id": crm["user_id"],
+        "assignee_id": crm["user_id"],
+        "entity_id": contact["id"],
+        "current_action_id": action["id"],
+        "version_id": str(await pool.fetchval(version, account_id)),
+        "token_id": str(
+            await pool.fetchval("select id from api_tokens where account_id = $1", account_id)
+        ),
     }
 
 
-async def contents(pool: asyncpg.Pool) -> list[str]:
-    """Everything that a route could have changed."""
-    tables = (
-        "workflows",
-        "workflow_actions",
-        "workflow_branches",
-        "workflow_versions",
-        "workflow_executions",
-        "workflow_action_executions",
-        "contacts",
-        "audit_log",
-        "lanes",
-        "domain_events",
-        "operations",
-        "files",
-        "tags",
-        "custom_fields",
-        "campaigns",
-        "pipelines",
-        "pipeline_stages",
-        "opportunities",
-        "opportunity_stage_history",
-        "tasks",
-        "notes",
-        "users",
-        "teams",
-        "message_templates",
-        "accounts",
-        "api_tokens",
+TRACES = ("last_used_at",)
+"""Columns in which a call leaves a trace of itself, whatever it asks for."""
+
+
+async def contents(pool: asyncpg.Pool) -> dict[str, str]:
+    """Everything that a route could have changed: all rows of all tables of the schema."""
+    tables = await pool.fetch(
+        "select c.oid::regclass::text as name from pg_class c"
+        " where c.relnamespace = current_schema()::regnamespace"
+        " and c.relkind in ('r', 'p') and not c.relispartition order by 1"
     )
-    row = "to_jsonb(t) - 'last_used_at'"  # a call leaves that trace of itself
-    return [
-        await pool.fetchval(
-            f"select coalesce(json_agg({row} order by t.id), '[]')::text from {t} t"
-        )
-        for t in tables
-    ]
+    assert len(tables) > 25
+    query = (
+        "select coalesce(string_agg(r, E'\\n' order by r), '')"
+        " from (select (to_jsonb(t) - $1::text[])::text as r from {} t) rows"
+    )
+    return {
+        table["name"]: await pool.fetchval(query.format(table["name"]), list(TRACES))
+        for table in tables
+    }
+
+
+async def test_contents_notice_a_change_in_any_table(desk: Desk, pool: asyncpg.Pool) -> None:
+    caller = await desk.caller()
+    before = await contents(pool)
+    await caller.post("/api/v1/tags", {"name": "VIP"})
+    after = await contents(pool)
+    assert {name for name in after if after[name] != before[name]} == {"tags", "audit_log"}
 
 
 async def test_no_route_answers_without_a_token(desk: Desk) -> None:
@@ -194,6 +214,7 @@ async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
     owner, other = await desk.caller("Acme"), await desk.caller("Globex")
     foreign = await owned(owner, pool)
     unknown = {name: str(uuid4()) for name in foreign}
+    await other.get("/api/v1/webhook-secrets")  # the account's own first one is made by reading
     before = await contents(pool)
 
     for route in with_ids():
@@ -214,6 +235,29 @@ async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
     for name in ("workflow_id", "contact_id"):
         assert (await other.get("/api/v1/executions", **{name: foreign[name]}))["items"] == []
     assert (await other.get("/api/v1/contacts", email="ada@example.com"))["items"] == []
+    assert await contents(pool) == before
+
+
+async def test_foreign_ids_in_query_strings_are_as_unknown_as_any(
+    desk: Desk, pool: asyncpg.Pool
+) -> None:
+    owner, other = await desk.caller("Acme"), await desk.caller("Globex")
+    foreign, own = await owned(owner, pool), await owned(other, pool)
+    before = await contents(pool)
+    asked = [
+        (route, name) for route in ROUTES if route.method == "GET" for name in ids_asked_by(route)
+    ]
+    assert len(asked) > 5
+    for route, name in asked:
+        path = filled(route, own)
+        answers = [
+            await other.call("GET", path, params={name: id_})
+            for id_ in (id_of(foreign, name, route), str(uuid4()))
+        ]
+        for answer in answers:
+            answer.data.pop("request_id", None)
+        assert answers[0].status == answers[1].status, (route, name)
+        assert answers[0].data == answers[1].data, (route, name)
     assert await contents(pool) == before
 
 
