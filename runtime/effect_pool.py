@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -35,10 +35,14 @@ queries = load("effects")
 log = structlog.get_logger(__name__)
 
 GROUP: Final = 200
+REFILL_SECONDS: Final = 0.1
 
 
 class EffectPool:
-    """Sends effects of one family, at most `slots` at once in this worker."""
+    """Sends effects of one family, at most `slots` at once in this worker.
+
+    `wake` has the steps of the family looked after in this worker, and says whether it does.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class EffectPool:
         *,
         worker_id: UUID,
         slots: int,
+        wake: Callable[[], bool] = lambda: False,
     ) -> None:
         self.family = family
         self._types = {kind: t for kind, t in types.items() if t.family == family}
@@ -57,7 +62,8 @@ class EffectPool:
         self._bell = bell
         self._worker_id = worker_id
         self._claims = EffectClaims(house.pool, worker_id, list(self._types))
-        self._recorder = EffectRecorder(family, house.pool, bell, worker_id)
+        self._recorder = EffectRecorder(family, house.pool, bell, worker_id, self._wake)
+        self._wake_steps = wake
         self._slots = slots
         self._in_flight: set[asyncio.Task[None]] = set()
         self._tools: dict[str, Any] = {}
@@ -115,6 +121,17 @@ class EffectPool:
             await self._has_room.wait()
             self._has_room.clear()
             await self.answer()
+
+    def _wake(self) -> bool:
+        if self._is_stopping or not self._wake_steps():
+            return False
+        # A limit may let through another call now. Slots that are free again are filled by half of
+        # them at once (see `_put_back`), but not later than after a moment.
+        if self._leaves_more:
+            asyncio.get_running_loop().call_later(REFILL_SECONDS, self._has_room.set)
+        else:
+            self._has_room.set()
+        return True
 
     def _put_back(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)

@@ -7,7 +7,7 @@ taken away: whatever is raised or cancelled in between, it is recorded another t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 from uuid import UUID
@@ -38,15 +38,25 @@ InHand = tuple[UUID, int]
 class EffectRecorder:
     """Records what the sends of one family have given in this worker.
 
-    `in_hand` holds what this worker has dispatched and not recorded yet.
+    `in_hand` holds what this worker has dispatched and not recorded yet. `wake` has this
+    worker itself see to the steps that results make ready, without a ticket; it says whether it
+    does.
     """
 
-    def __init__(self, family: str, pool: asyncpg.Pool, bell: Bell, worker_id: UUID) -> None:
+    def __init__(
+        self,
+        family: str,
+        pool: asyncpg.Pool,
+        bell: Bell,
+        worker_id: UUID,
+        wake: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.in_hand: set[InHand] = set()
         self._family = family
         self._pool = pool
         self._bell = bell
         self._worker_id = worker_id
+        self._wake = wake
         self._ended: dict[InHand, Ended] = {}
         self._some = asyncio.Event()
         self._recording = asyncio.Lock()
@@ -80,7 +90,10 @@ class EffectRecorder:
         """Record until no result is in hand; raises when the database is away or kept busy."""
         async with self._recording:
             while self._ended:
-                await self._bell.ring(await self._record_some())
+                bells = await self._record_some()
+                if self._wake():
+                    bells.families.discard(self._family)
+                await self._bell.ring(bells)
             self._some.clear()
 
     async def record_patiently(self) -> None:

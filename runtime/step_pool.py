@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from runtime.batch import Batches
 from runtime.bell import Bell
 
@@ -20,10 +22,30 @@ class StepPool:
         self._free = actors
         self._rung_again = False
         self._is_stopping = False
+        self._is_awake = False
+        self._is_called = asyncio.Event()
 
     def stop(self) -> None:
         """Begin no further batch."""
         self._is_stopping = True
+
+    def look_again(self) -> bool:
+        """Have `stay_awake` look for ready steps; False when nobody here does (any more)."""
+        if self._is_awake and not self._is_stopping:
+            self._is_called.set()
+            return True
+        return False
+
+    async def stay_awake(self) -> None:
+        """Answer calls from within this worker, for ever: a ticket is slower and costs more."""
+        self._is_awake = True
+        try:
+            while True:
+                await self._is_called.wait()
+                self._is_called.clear()
+                await self.answer()
+        finally:
+            self._is_awake = False
 
     async def answer(self) -> int:
         """Answer a ticket: perform batches until nothing is ready; gives the number of steps."""

@@ -90,6 +90,7 @@ class Worker:
                 self.bell,
                 worker_id=self.id,
                 slots=settings.slots_of(family),
+                wake=self._steps[family].look_again,
             )
             for family in self.families
             if family in sending
@@ -180,6 +181,7 @@ class Worker:
                     await stack.enter_async_context(effects.open())
                     supervisor.start(f"{family} recorder", effects.record_results)
                     supervisor.start(f"{family} refill", effects.refill)
+                    supervisor.start(f"{family} settling", self._steps[family].stay_awake)
                 spare_what_stays()
                 supervisor.start("heartbeat", lambda: self._heartbeat(fenced))
                 supervisor.start("lost and found", self._look_for_what_was_lost)
