@@ -2,8 +2,8 @@
 
 A worker loads some hundred thousand objects (modules, validators, compiled templates) and then
 makes many small ones that die by their reference counts. Left alone the collector walks all of
-them time and again: measured, a quarter of the time that a text spent in a worker, and pauses of
-0.1 s in which no answer was read.
+them time and again. Measured over 2,000 texts, with the worker's start: 0.51 s of its CPU in 663
+collections; like this, 0.20 s in 287.
 """
 
 from __future__ import annotations
