@@ -8,13 +8,18 @@ because a condition stands in an attribute, the text is made of each recipient's
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
+from uuid import UUID
 
+import asyncpg
 from inscriptis import get_text
 
 from runtime.templates import TemplateError, Text, compile_text
+from sql import load
+
+queries = load("email")
 
 _TAGS: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _MARK: Final = re.compile("\ue000([0-9]+)\ue001")
@@ -71,3 +76,34 @@ def _generated(html: str) -> Text | None:
         return compile_text(text)
     except TemplateError:
         return None
+
+
+_compiled: dict[tuple[UUID, UUID, int], MailTemplate] = {}
+"""Versions never change, so that what was compiled once serves the whole process."""
+
+MOST_COMPILED: Final = 200
+
+
+class Fetches(Protocol):
+    """A connection or a pool."""
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Read rows."""
+
+
+async def read_templates(
+    db: Fetches, wanted: Iterable[tuple[UUID, UUID, int]]
+) -> dict[tuple[UUID, UUID, int], MailTemplate]:
+    """Read versions, by account, template and number; one statement for those not yet read."""
+    keys = set(wanted)
+    missing = sorted(keys - _compiled.keys())
+    found = {key: _compiled[key] for key in keys if key in _compiled}
+    if not missing:
+        return found
+    rows = await db.fetch(queries.contents, *map(list, zip(*missing, strict=True)))
+    if len(_compiled) + len(rows) > MOST_COMPILED:
+        _compiled.clear()
+    for row in rows:
+        key = row["account_id"], row["template_id"], row["version"]
+        found[key] = _compiled[key] = compile_mail(row["html"], row["text"])
+    return found

@@ -50,6 +50,7 @@ from api import (
     templates,
     twilio,
     twilio_intake,
+    unsubscribe,
     users,
     versions,
     webhook_secrets,
@@ -127,6 +128,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *files.PUBLIC_ROUTES,
     *twilio.PUBLIC_ROUTES,
+    *unsubscribe.PUBLIC_ROUTES,
 )
 """What providers call back and what links in messages lead to."""
 

@@ -1,0 +1,136 @@
+"""Mails as bytes: what is the same for all recipients is built once, the rest is put in between.
+
+A mail is always of one build: a head, then text and HTML as alternatives, then attachments. So
+nothing has to be taken apart into a tree and put together again for each recipient: headers are
+written as they stand where they need no encoding, and folded by the standard library where they do;
+bodies are quoted-printable (RFC 2045), in which no boundary of ours can come up, since `=_` is no
+code of it. tests/test_mail_bytes.py holds the bytes to what `EmailMessage` makes of the same.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
+from functools import lru_cache
+from typing import Final
+
+_MIXED: Final = b"=_callboard_mixed"
+_EITHER: Final = b"=_callboard_either"
+_LONGEST_LINE: Final = 76
+_PLAIN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_BREAKS: Final = re.compile(r"\r\n|\r|\n")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+
+_BEFORE_TEXT: Final = (
+    b'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="' + _EITHER + b'"\r\n\r\n'
+    b"--" + _EITHER + b"\r\n"
+    b'Content-Type: text/plain; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n'
+    b"\r\n"
+)
+_BEFORE_HTML: Final = (
+    b"\r\n--" + _EITHER + b"\r\n"
+    b'Content-Type: text/html; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n'
+    b"\r\n"
+)
+_AFTER_HTML: Final = b"\r\n--" + _EITHER + b"--\r\n"
+_BEFORE_MIXED: Final = (
+    b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="' + _MIXED + b'"\r\n\r\n'
+    b"--" + _MIXED + b"\r\n"
+)
+_AFTER_MIXED: Final = b"--" + _MIXED + b"--\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file as it goes with a mail; `media_type` as in a Content-Type."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+def one_line(text: str) -> str:
+    """Bring a text onto one line: a line break in a header would begin another header."""
+    return _CONTROL.sub(" ", text).strip()
+
+
+def header(name: str, value: str, *, is_unicode: bool = False) -> bytes:
+    """Write an unstructured header; what is not plain ASCII of one line is encoded and folded."""
+    value = one_line(value)
+    if (
+        len(name) + len(value) + 2 <= _LONGEST_LINE
+        and "=?" not in value
+        and _PLAIN.fullmatch(value)
+    ):
+        return f"{name}: {value}\r\n".encode("ascii")
+    return _folded(name, value, is_unicode)
+
+
+def token_header(name: str, value: str) -> bytes:
+    """Write a header of ASCII that must stay in one piece, such as an id or a link."""
+    return f"{name}: {one_line(value)}\r\n".encode("ascii")
+
+
+@lru_cache(maxsize=2_000)
+def address_header(name: str, display_name: str, address: str, *, is_unicode: bool) -> bytes:
+    """Write a header of one address; its display name is encoded as needed."""
+    local, _, domain = address.rpartition("@")
+    shown = Address(one_line(display_name), local, domain)
+    return _folded(name, str(shown), is_unicode)
+
+
+def plain_address_header(name: str, address: str, *, is_unicode: bool) -> bytes:
+    """Write a header of one bare address; the fast way of what differs for every recipient."""
+    if re.fullmatch(r"[A-Za-z0-9._+-]{1,40}@[A-Za-z0-9.-]{1,20}", address):
+        return f"{name}: {address}\r\n".encode("ascii")
+    return address_header(name, "", address, is_unicode=is_unicode)
+
+
+@lru_cache(maxsize=2_000)
+def _folded(name: str, value: str, is_unicode: bool) -> bytes:
+    policy = SMTPUTF8 if is_unicode else SMTP
+    folded: bytes = policy.fold_binary(name, policy.header_store_parse(name, value)[1])
+    return folded
+
+
+def body(text: str) -> bytes:
+    """Encode a text as quoted-printable with CRLF, a line break at its end."""
+    raw = _BREAKS.sub("\n", text).encode()
+    if not raw.endswith(b"\n"):
+        raw += b"\n"
+    # Not b2a_qp's own care for line breaks: it looks at the first one and takes all to be alike.
+    return binascii.b2a_qp(raw, istext=True).replace(b"\n", b"\r\n")
+
+
+def attached(attachments: Sequence[Attachment]) -> bytes:
+    """Encode attachments, to be given to `mail` for any number of recipients."""
+    return b"".join(_part(attachment) for attachment in attachments)
+
+
+def _part(attachment: Attachment) -> bytes:
+    main, _, sub = attachment.media_type.partition(";")[0].partition("/")
+    part = EmailMessage(policy=SMTP)
+    part.set_content(
+        attachment.content,
+        maintype=main or "application",
+        subtype=sub or "octet-stream",
+        filename=one_line(attachment.name),
+        disposition="attachment",
+        cte="base64",
+    )
+    del part["MIME-Version"]
+    return b"--" + _MIXED + b"\r\n" + part.as_bytes()
+
+
+def mail(head: Iterable[bytes], text: str, html: str, attachments: bytes = b"") -> bytes:
+    """Put a mail together: its headers, both bodies, and what `attached` gave."""
+    either = (_BEFORE_TEXT, body(text), _BEFORE_HTML, body(html), _AFTER_HTML)
+    if not attachments:
+        return b"".join((*head, *either))
+    inner = (either[0].removeprefix(b"MIME-Version: 1.0\r\n"), *either[1:])
+    return b"".join((*head, _BEFORE_MIXED, *inner, attachments, _AFTER_MIXED))

@@ -1,0 +1,41 @@
+"""What marketing mail must carry: the sender's postal address, and a way out that works at once.
+
+15 U.S.C. 7704(a)(3) and (5) (CAN-SPAM), and RFC 8058, which the large mailbox providers ask for.
+The link holds no more than the mail's id, signed: it lives as long as the key that signed it.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Final
+from uuid import UUID
+
+from runtime.house import House
+from runtime.signing import Signer
+
+PREFIX: Final = "/unsubscribe"
+_END_OF_BODY: Final = re.compile(r"</body\s*>", re.IGNORECASE)
+
+
+def signer_of(house: House) -> Signer:
+    """Give what signs the links."""
+    return house.vault.signer("unsubscribe")
+
+
+def unsubscribe_url(house: House, effect_id: UUID) -> str:
+    """Where the recipient of a mail unsubscribes."""
+    return f"{house.public_url}{PREFIX}/{signer_of(house).sign(effect_id.bytes)}"
+
+
+def with_footer(html: str, text: str, postal_address: str, url: str) -> tuple[str, str]:
+    """Put address and link at the end of both bodies, inside the last `</body>` if there is one."""
+    lines = [line.strip() for line in postal_address.strip().splitlines()]
+    footer = (
+        '<div style="font-size:12px;color:#666;margin-top:24px">'
+        f'{"<br>".join(map(escape, lines))}<br><a href="{escape(url)}">Unsubscribe</a></div>'
+    )
+    ends = list(_END_OF_BODY.finditer(html))
+    place = ends[-1].start() if ends else len(html)
+    html = html[:place] + footer + html[place:]
+    return html, text.rstrip("\n") + "\n\n-- \n" + "\n".join(lines) + f"\nUnsubscribe: {url}\n"
