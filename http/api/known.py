@@ -16,7 +16,7 @@ from sql import load
 
 queries = load("api_known")
 
-Kind = Literal["user", "contact", "workflow", "pipeline", "stage"]
+Kind = Literal["user", "contact", "workflow", "pipeline", "stage", "course"]
 
 _FINDS: Final[Mapping[Kind, str]] = {
     "user": queries.users,
@@ -24,6 +24,7 @@ _FINDS: Final[Mapping[Kind, str]] = {
     "workflow": queries.workflows,
     "pipeline": queries.pipelines,
     "stage": queries.stages,
+    "course": queries.courses,
 }
 
 

@@ -25,3 +25,9 @@ FOR SHARE;
 SELECT s.id FROM pipeline_stages s
 WHERE s.account_id = $1 AND s.id = ANY ($2::uuid[]) AND s.deleted_at IS NULL
 FOR SHARE;
+
+-- name: courses
+-- Which of these are courses of the account, likewise.
+SELECT c.id FROM courses c
+WHERE c.account_id = $1 AND c.id = ANY ($2::uuid[]) AND c.deleted_at IS NULL
+FOR SHARE;

@@ -17,6 +17,8 @@ WHERE NOT CASE w.kind
     WHEN 'template' THEN EXISTS (
         SELECT FROM message_templates t
         WHERE t.account_id = $1 AND t.id = w.target::uuid AND t.deleted_at IS NULL)
+    WHEN 'course' THEN EXISTS (
+        SELECT FROM courses c WHERE c.account_id = $1 AND c.id = w.target::uuid AND c.deleted_at IS NULL)
     WHEN 'file' THEN EXISTS (
         SELECT FROM files f WHERE f.account_id = $1 AND f.id = w.target::uuid AND f.deleted_at IS NULL)
     WHEN 'integration' THEN EXISTS (
