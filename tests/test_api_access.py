@@ -109,6 +109,7 @@ async def crm_of(caller: Caller, contact_id: str, workflow_id: str) -> dict[str,
         "note": {"content": "Hello", "contact_id": contact_id},
         "user": {"email": "kim@example.com"},
         "team": {"name": "Sales"},
+        "course": {"name": "Welding"},
         "template": {"name": "Welcome", "html": "<p>Hi</p>"},
     }
     made = {
@@ -118,6 +119,8 @@ async def crm_of(caller: Caller, contact_id: str, workflow_id: str) -> dict[str,
     deal = {"name": "Deal", "contact_id": contact_id, "pipeline_id": made["pipeline"]["id"]}
     made["opportunity"] = await caller.post("/api/v1/opportunities", deal)
     made["stage"] = made["pipeline"]["stages"][0]
+    lesson = {"name": "Sparks", "course_id": made["course"]["id"]}
+    made["lesson"] = await caller.post("/api/v1/lessons", lesson)
     return {f"{word}_id": row["id"] for word, row in made.items()}
 
 
