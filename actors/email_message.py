@@ -200,14 +200,14 @@ def _envelope(
     domain = sender.rpartition("@")[2]
     message_id = f"<{effect.id}@{domain}>"
     head = [
-        address_header("From", asked["from_name"], sender, is_unicode=is_unicode),
-        plain_address_header("To", recipient, is_unicode=is_unicode),
-        header("Subject", asked["subject"], is_unicode=is_unicode),
+        address_header("From", asked["from_name"], sender),
+        plain_address_header("To", recipient),
+        header("Subject", asked["subject"]),
         token_header("Message-ID", message_id),
         token_header("Date", formatdate()),
     ]
     if reply_to:
-        head.append(plain_address_header("Reply-To", reply_to, is_unicode=is_unicode))
+        head.append(plain_address_header("Reply-To", reply_to))
     if asked[PERMISSION]["purpose"] == "marketing":
         url = unsubscribe_url(house, effect.id)
         html, text = with_footer(html, text, asked["postal_address"], url)

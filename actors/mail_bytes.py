@@ -13,9 +13,10 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.policy import SMTP
 from functools import lru_cache
 from typing import Final
 
@@ -59,16 +60,16 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text).strip()
 
 
-def header(name: str, value: str, *, is_unicode: bool = False) -> bytes:
-    """Write an unstructured header; what is not plain ASCII of one line is encoded and folded."""
+def header(name: str, value: str) -> bytes:
+    """Write an unstructured header; what is not plain ASCII of one line goes as encoded words.
+
+    The value is never read as encoded words itself (RFC 2047): a line break hidden in one, such as
+    from a contact's field, would come out as another header.
+    """
     value = one_line(value)
-    if (
-        len(name) + len(value) + 2 <= _LONGEST_LINE
-        and "=?" not in value
-        and _PLAIN.fullmatch(value)
-    ):
+    if len(name) + len(value) + 2 <= _LONGEST_LINE and _is_plain(value):
         return f"{name}: {value}\r\n".encode("ascii")
-    return _folded(name, value, is_unicode)
+    return f"{name}: {_encoded_words(name, value)}\r\n".encode("ascii")
 
 
 def token_header(name: str, value: str) -> bytes:
@@ -77,25 +78,34 @@ def token_header(name: str, value: str) -> bytes:
 
 
 @lru_cache(maxsize=2_000)
-def address_header(name: str, display_name: str, address: str, *, is_unicode: bool) -> bytes:
-    """Write a header of one address; its display name is encoded as needed."""
+def address_header(name: str, display_name: str, address: str) -> bytes:
+    """Write a header of one address; its display name is quoted, or goes as encoded words."""
     local, _, domain = address.rpartition("@")
-    shown = Address(one_line(display_name), local, domain)
-    return _folded(name, str(shown), is_unicode)
+    spec = Address("", local, domain).addr_spec
+    shown = one_line(display_name)
+    if not shown:
+        return f"{name}: {spec}\r\n".encode()
+    if _is_plain(shown):
+        phrase = '"' + re.sub(r'(["\\])', r"\\\1", shown) + '"'
+    else:
+        phrase = _encoded_words(name, shown)
+    return f"{name}: {phrase}\r\n <{spec}>\r\n".encode()
 
 
-def plain_address_header(name: str, address: str, *, is_unicode: bool) -> bytes:
+def plain_address_header(name: str, address: str) -> bytes:
     """Write a header of one bare address; the fast way of what differs for every recipient."""
     if re.fullmatch(r"[A-Za-z0-9._+-]{1,40}@[A-Za-z0-9.-]{1,20}", address):
         return f"{name}: {address}\r\n".encode("ascii")
-    return address_header(name, "", address, is_unicode=is_unicode)
+    return address_header(name, "", address)
 
 
-@lru_cache(maxsize=2_000)
-def _folded(name: str, value: str, is_unicode: bool) -> bytes:
-    policy = SMTPUTF8 if is_unicode else SMTP
-    folded: bytes = policy.fold_binary(name, policy.header_store_parse(name, value)[1])
-    return folded
+def _is_plain(value: str) -> bool:
+    return "=?" not in value and _PLAIN.fullmatch(value) is not None
+
+
+def _encoded_words(name: str, value: str) -> str:
+    words = Header(value, "utf-8", maxlinelen=_LONGEST_LINE, header_name=name)
+    return words.encode(linesep="\r\n")
 
 
 def body(text: str) -> bytes:

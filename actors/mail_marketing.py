@@ -15,7 +15,9 @@ from runtime.house import House
 from runtime.signing import Signer
 
 PREFIX: Final = "/unsubscribe"
-_END_OF_BODY: Final = re.compile(r"</body\s*>", re.IGNORECASE)
+# A comment goes as far as a mail program takes it to go: to the end, where nothing closes it.
+_COMMENT: Final = r"<!--(?:-?>|.*?(?:--!?>|(?P<open>\Z)))"
+_PLACES: Final = re.compile(rf"{_COMMENT}|(?P<end></body\s*>)", re.IGNORECASE | re.DOTALL)
 
 
 def signer_of(house: House) -> Signer:
@@ -29,13 +31,18 @@ def unsubscribe_url(house: House, effect_id: UUID) -> str:
 
 
 def with_footer(html: str, text: str, postal_address: str, url: str) -> tuple[str, str]:
-    """Put address and link at the end of both bodies, inside the last `</body>` if there is one."""
+    """Put address and link at the end of both bodies, before the last `</body>` if there is one.
+
+    Never within a comment, where nobody would see them.
+    """
     lines = [line.strip() for line in postal_address.strip().splitlines()]
     footer = (
         '<div style="font-size:12px;color:#666;margin-top:24px">'
         f'{"<br>".join(map(escape, lines))}<br><a href="{escape(url)}">Unsubscribe</a></div>'
     )
-    ends = list(_END_OF_BODY.finditer(html))
-    place = ends[-1].start() if ends else len(html)
+    place = len(html)
+    for match in _PLACES.finditer(html):
+        if match["end"] is not None or (match["open"] is not None and place == len(html)):
+            place = match.start()
     html = html[:place] + footer + html[place:]
     return html, text.rstrip("\n") + "\n\n-- \n" + "\n".join(lines) + f"\nUnsubscribe: {url}\n"

@@ -51,6 +51,8 @@ async def unsubscribe(request: web.Request) -> web.Response:
     mail = await _find(request)
     if mail is None:
         return _page(_UNKNOWN, 404)
+    if mail["address"] is None:  # The contact is erased: nothing goes to the address any more.
+        return _page(_DONE)
     services = request.app[SERVICES]
     async with services.house.pool.acquire() as db, db.transaction():
         bells = await opt_out(db, mail["account_id"], CHANNEL, mail["address"], REASON)
