@@ -1,6 +1,6 @@
 """Who asks: the caller that a bearer token or a JWT speaks for, within the limits on requests.
 
-A token costs one query by a unique index in every request (0.2 ms), and none of it is cached:
+A token costs one query by a unique index in every request, and none of it is cached:
 what is revoked, expired or demoted ends with the next request.
 """
 
