@@ -130,11 +130,13 @@ class Resource:
 
     async def delete(self, call: Call) -> web.Response:
         """Delete the one of the path: 204, or 200 with the actions that refer to it."""
+        # Read before anything is looked at: a wrong value is refused, used or not.
+        is_forced = call.route.parameters is Force and call.parameters(Force).force
         async with writing(call, self.word, self.taken) as (db, _):
             before = await self.lock(call, db)
             check_match(call.request, before)
             uses = await self.uses(call, db, before)
-            if uses and not call.parameters(Force).force:
+            if uses and not is_forced:
                 raise in_use(self.word.replace("_", " "), uses)
             await self.spare(call, db, before)
             await db.execute(self._query("delete"), call.account_id, before["id"])
