@@ -186,7 +186,7 @@ async def desk(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Desk]:
         yield desk
 
 
-async def test_courses_and_lessons_are_made_read_changed_and_deleted(
+async def test_courses_and_lessons_are_made_and_listed(
     desk: Desk, backstage: Backstage
 ) -> None:
     caller, other = await desk.caller(), await desk.caller("Other")
