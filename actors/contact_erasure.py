@@ -41,6 +41,8 @@ SCRUBS: Final = (
     queries.scrub_notifications,
     queries.scrub_events,
     queries.scrub_enrollments,
+    queries.end_course_grants,
+    queries.drop_lesson_progress,
     queries.scrub_consents,
     queries.drop_tags,
     queries.drop_timers,

@@ -113,6 +113,20 @@ async def lived(world: World, admin: Caller) -> UUID:
         "campaign_enrollments", account_id=world.account_id, campaign_id=campaign, contact_id=zeb,
         enrolled_at=await current_instant(world.pool), removal_reason=f"{FIRST} asked",
     )  # fmt: skip
+    course = await world._add("courses", account_id=world.account_id, name="K")
+    lesson = await world._add("lessons", account_id=world.account_id, course_id=course, name="One")
+    await world.pool.execute(
+        "INSERT INTO course_grants (id, account_id, course_id, contact_id, access_level, drip,"
+        " granted_at, status, ended_at, reason)"
+        " VALUES (gen_random_uuid(), $1, $2, $3, 'full', true, now(), 'revoked', now(), $4),"
+        " (gen_random_uuid(), $1, $2, $3, 'full', true, now(), 'active', NULL, NULL)",
+        world.account_id, course, zeb, f"{FIRST} asked",
+    )  # fmt: skip
+    await world.pool.execute(
+        "INSERT INTO lesson_progress (account_id, course_id, lesson_id, contact_id, opened_at)"
+        " VALUES ($1, $2, $3, $4, now())",
+        world.account_id, course, lesson, zeb,
+    )  # fmt: skip
     return zeb
 
 
@@ -145,6 +159,9 @@ async def test_after_an_erasure_no_table_holds_name_address_or_number(
     history = await world.pool.fetch("SELECT status FROM workflow_action_executions")
     assert [row["status"] for row in history].count("completed") >= 4
     assert (await admin.call("DELETE", f"/api/v1/contacts/{zeb}")).data == tombstone
+    grants = await world.pool.fetch("SELECT status, reason FROM course_grants")
+    assert [tuple(row) for row in grants] == [("revoked", None)] * 2
+    assert await world.pool.fetch("SELECT FROM lesson_progress") == []
     words = await world.pool.fetch("SELECT action FROM audit_log WHERE entity_id = $1", zeb)
     assert [row["action"] for row in words].count("contact_erased") == 1
     await world.advance(days=2)

@@ -150,6 +150,18 @@ WHERE v.account_id = $1 AND v.contact_id = $2;
 -- Why it left campaigns.
 UPDATE campaign_enrollments n SET removal_reason = NULL WHERE n.account_id = $1 AND n.contact_id = $2;
 
+-- name: end_course_grants
+-- Access to courses ends; that it was given stays, why it ended does not.
+UPDATE course_grants n SET
+    status = CASE WHEN n.status = 'active' THEN 'revoked' ELSE n.status END,
+    ended_at = COALESCE(n.ended_at, now()),
+    reason = NULL
+WHERE n.account_id = $1 AND n.contact_id = $2;
+
+-- name: drop_lesson_progress
+-- What it did in courses.
+DELETE FROM lesson_progress n WHERE n.account_id = $1 AND n.contact_id = $2;
+
 -- name: scrub_consents
 -- That consent was given and withdrawn stays, with when; where and how does not.
 UPDATE consents n SET source = '', wording = '' WHERE n.account_id = $1 AND n.contact_id = $2;

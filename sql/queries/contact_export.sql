@@ -101,6 +101,16 @@ WHERE t.account_id = $1 AND t.contact_id = $2 ORDER BY t.id;
 SELECT to_jsonb(t) AS row FROM campaign_enrollments t
 WHERE t.account_id = $1 AND t.contact_id = $2 ORDER BY t.enrolled_at;
 
+-- name: course_grants
+-- The courses that it was given access to.
+SELECT to_jsonb(t) AS row FROM course_grants t
+WHERE t.account_id = $1 AND t.contact_id = $2 ORDER BY t.granted_at, t.id;
+
+-- name: lesson_progress
+-- The lessons that were opened to it.
+SELECT to_jsonb(t) AS row FROM lesson_progress t
+WHERE t.account_id = $1 AND t.contact_id = $2 ORDER BY t.opened_at, t.lesson_id;
+
 -- name: enrollment_refusals
 -- What it was not enrolled in.
 SELECT to_jsonb(t) AS row FROM enrollment_refusals t
