@@ -186,9 +186,7 @@ async def desk(pool: asyncpg.Pool, settings: Settings) -> AsyncIterator[Desk]:
         yield desk
 
 
-async def test_courses_and_lessons_are_made_and_listed(
-    desk: Desk, backstage: Backstage
-) -> None:
+async def test_courses_and_lessons_are_made_and_listed(desk: Desk, backstage: Backstage) -> None:
     caller, other = await desk.caller(), await desk.caller("Other")
     made = await caller.post("/api/v1/courses", {"name": "Welding", "regrant": "leave"})
     body = {"course_id": made["id"], "name": "Sparks", "drip_after_days": 3}
