@@ -29,6 +29,26 @@ _FAILED: Final = Failed(
 )
 
 
+def given(outcomes: str) -> dict[str, str]:
+    """Say what a step that calls gives to later ones, beside one of these outcomes."""
+    return {
+        "sid": "Twilio's id of the call",
+        "tries": "how often it was called",
+        "outcome": outcomes,
+        "duration_seconds": "how long it lasted",
+        "answered_by": "who answered: human, machine_end_beep …",
+        "dial_status": "how the other leg ended",
+        "dial_seconds": "how long the two were connected",
+        "recording_sid": "Twilio's id of the recording",
+        "recording_url": "where Twilio keeps it",
+        "recording_seconds": "how long it is",
+        "is_settled_by_callback": "true where a report told that it had gone out",
+        "status": "recorded, in test mode",
+        "to": "the number, in test mode",
+        "is_test": "true in test mode",
+    }
+
+
 def begun(stage: Stage, tries: int = 0) -> dict[str, Any]:
     """What a step that places a call keeps until it has ended."""
     return {"since": stage.now.isoformat(), "tries": tries}

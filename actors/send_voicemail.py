@@ -11,7 +11,7 @@ from pydantic import Field
 
 from actors import voice_voicemail
 from actors.addresses import PhoneNumber
-from actors.call_outcomes import begun, done, ended, settle
+from actors.call_outcomes import begun, done, ended, given, settle
 from actors.phone_terms import Parties, PhoneTerms, each_with_parties
 from actors.rendered import UnusableError
 from runtime.outcomes import Dispatch, Outcome, Sleep
@@ -100,21 +100,6 @@ ACTION = ActionType(
     perform=perform,
     resume=resume,
     settle=settle,
-    gives={
-        "sid": "Twilio's id of the call",
-        "tries": "how often it was called",
-        "outcome": "machine, human, busy, no_answer or answered",
-        "duration_seconds": "how long it lasted",
-        "answered_by": "who answered: human, machine_end_beep …",
-        "dial_status": "how the other leg ended",
-        "dial_seconds": "how long the two were connected",
-        "recording_sid": "Twilio's id of the recording",
-        "recording_url": "where Twilio keeps it",
-        "recording_seconds": "how long it is",
-        "is_settled_by_callback": "true where a report told that it had gone out",
-        "status": "recorded, in test mode",
-        "to": "the number, in test mode",
-        "is_test": "true in test mode",
-    },
+    gives=given("machine, human, busy, no_answer or answered"),
     refers={"audio_file_id": "file"},
 )
