@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import uvloop
 from aiohttp import web
 from uuid_utils.compat import uuid7
 
@@ -38,5 +39,10 @@ async def _serve(dsn: str, account_id: UUID) -> web.Application:
 if __name__ == "__main__":
     dsn, account, port = sys.argv[1:]
     web.run_app(
-        _serve(dsn, UUID(account)), host="127.0.0.1", port=int(port), print=None, access_log=None
+        _serve(dsn, UUID(account)),
+        host="127.0.0.1",
+        port=int(port),
+        print=None,
+        access_log=None,
+        loop=uvloop.new_event_loop(),  # ours runs on it too
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 SECRET: Final = "(redacted)"  # noqa: S105 (what stands in a secret's place)
@@ -44,6 +45,7 @@ _PHONE: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def is_secret_name(name: object) -> bool:
     """Whether a field of this name holds a secret."""
     return isinstance(name, str) and bool(_SECRET_NAME.search(name) or _PLACE.search(name))

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 import structlog
+import uvloop
 
 from runtime import currency_rates, tracing, workers
 from runtime.batch import Batches
@@ -300,5 +301,5 @@ def run(settings: Settings, registry: Registry, families: Sequence[str] | None) 
         async with metrics_page(settings):
             await work(settings, registry, families, dsn, stop)
 
-    asyncio.run(main())
+    uvloop.run(main())
     return 0

@@ -55,9 +55,9 @@ async def create(call: Call) -> web.Response:
         draft.check_match(call)
         id_ = new_id()
         config = await _ready(call, draft, type_, given, id_)
-        row = await _insert(call, draft, new, id_, config)
+        row, orders = await _placed(draft, new, id_, config)
         shown = show(row, registry)
-        await call.record(db, "action.created", ("action", id_), None, shown)
+        await _insert(call, draft, row, orders, shown)
     location = {"Location": f"{call.request.path}/{id_}"}
     return answer(shown, 201, {**location, **tagged(row)})
 
@@ -82,9 +82,10 @@ async def _ready(
         raise Problem(503, error.code, str(error)) from None
 
 
-async def _insert(
-    call: Call, draft: Draft, new: NewAction, id_: UUID, config: dict[str, Any]
-) -> Row:
+async def _placed(
+    draft: Draft, new: NewAction, id_: UUID, config: dict[str, Any]
+) -> tuple[Row, chains.Orders]:
+    """Give the row that a new action is to have, and the orders with it in them."""
     draft.check_room()
     draft.check_fallback(new.fallback_action_id)
     await draft.check_branch(new.branch_id)
@@ -96,28 +97,59 @@ async def _insert(
         branch_id=new.branch_id,
     )
     link = chains.links(orders)[id_]
-    row = await draft.db.fetchrow(
-        queries.add_action,
-        id_,
+    x, y = canvas(new.canvas_position)
+    row = {
+        "id": id_,
+        "workflow_id": draft.workflow_id,
+        "action_type": new.action_type,
+        "action_config": config,
+        "position": link.position,
+        "previous_action_id": link.previous_id,
+        "next_action_id": link.next_id,
+        "branch_id": link.branch_id,
+        "is_enabled": new.is_enabled is not False,
+        "on_failure": new.on_failure or "fail",
+        "fallback_action_id": new.fallback_action_id,
+        "key": draft.key_for(new.key, new.action_type),
+        "canvas_x": x,
+        "canvas_y": y,
+        "created_at": draft.now,
+        "updated_at": draft.now,
+    }
+    return row, orders
+
+
+async def _insert(
+    call: Call, draft: Draft, row: Row, orders: chains.Orders, shown: dict[str, Any]
+) -> None:
+    _, _, *change = call.change("action.created", ("action", row["id"]), None, shown)
+    await draft.db.execute(
+        queries.add_action_in_place,
+        row["id"],
         draft.account_id,
-        draft.workflow_id,
-        new.action_type,
-        config,
-        link.position,
-        link.previous_id,
-        link.next_id,
-        link.branch_id,
-        new.is_enabled is not False,
-        new.on_failure or "fail",
-        new.fallback_action_id,
-        draft.key_for(new.key, new.action_type),
-        *canvas(new.canvas_position),
-        draft.now,
+        *(row[column] for column in _WRITTEN),
         call.caller.user_id,
+        *chains.columns(chains.changed(draft.actions.values(), orders)),
+        *change,
     )
-    await draft.arrange(orders)
-    assert row is not None
-    return dict(row)
+
+
+_WRITTEN: Final = (
+    "workflow_id",
+    "action_type",
+    "action_config",
+    "position",
+    "previous_action_id",
+    "next_action_id",
+    "branch_id",
+    "is_enabled",
+    "on_failure",
+    "fallback_action_id",
+    "key",
+    "canvas_x",
+    "canvas_y",
+    "created_at",
+)
 
 
 def canvas(position: CanvasPosition | None) -> tuple[float | None, float | None]:

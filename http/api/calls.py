@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -57,6 +58,18 @@ class Services:
     versions: Versions
     house: House
     gate: Gate
+    turns: asyncio.Semaphore
+    """As many as the pool has connections; see `turns_at`."""
+
+
+def turns_at(pool: asyncpg.Pool) -> asyncio.Semaphore:
+    """Make the queue in which requests wait for a connection, first come first served.
+
+    The pool's own queue is none: whoever gives a connection back and asks for one again, as every
+    request does between the look at its token and its transaction, overtakes all who wait. With
+    50 clients that made the slowest hundredth five times as slow as the middle.
+    """
+    return asyncio.Semaphore(pool.get_max_size())
 
 
 SERVICES = web.AppKey("services", Services)
@@ -105,7 +118,7 @@ class Call:
 
         Under an Idempotency-Key the first one's commit is what happens once.
         """
-        async with self.pool.acquire() as db, db.transaction():
+        async with self.services.turns, self.pool.acquire() as db, db.transaction():
             if self.attempt is not None:
                 await self.attempt.mark(db)
             yield db
@@ -129,12 +142,18 @@ class Call:
         self, db: Connection, change: str, entity: tuple[str, UUID], before: Any, after: Any
     ) -> None:
         """Write to the audit log, without secrets, in the transaction of the change itself."""
+        await db.execute(audit.record, *self.change(change, entity, before, after))
+
+    def change(
+        self, change: str, entity: tuple[str, UUID], before: Any, after: Any
+    ) -> tuple[Any, ...]:
+        """Give the arguments of the SQL function record_change, without secrets."""
         texts = [
             None if shown is None else encode(redacted(shown)).decode() for shown in (before, after)
         ]
         caller = self.caller
         who = (caller.account_id, caller.user_id, caller.token_id, caller.jwt_id)
-        await db.execute(audit.record, *who, self.request[REQUEST_ID], change, *entity, *texts)
+        return (*who, self.request[REQUEST_ID], change, *entity, *texts)
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

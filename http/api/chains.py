@@ -7,8 +7,7 @@ trunk (branch None) and every branch are chains of their own, each counted from 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from api.problems import invalid
@@ -21,8 +20,7 @@ Row = Mapping[str, Any]
 """A row of an action."""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """Where an action stands."""
 
     id: UUID
@@ -57,6 +55,11 @@ def changed(rows: Iterable[Row], orders: Orders) -> list[Link]:
     return [
         after[row["id"]] for row in rows if row["id"] in after and after[row["id"]] != _link(row)
     ]
+
+
+def columns(links: Sequence[Link]) -> tuple[list[Any], ...]:
+    """Give ids, branches, positions, preceding and following ids, as the SQL unnests them."""
+    return tuple(list(column) for column in zip(*links, strict=True)) or ([], [], [], [], [])
 
 
 def _link(row: Row) -> Link:

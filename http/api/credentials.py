@@ -6,6 +6,7 @@ what is revoked, expired or demoted ends with the next request.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -36,8 +37,9 @@ _TOKEN: Final = re.compile(TOKEN_PATTERN)
 class Gate:
     """Lets callers in: one for each application."""
 
-    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+    def __init__(self, pool: asyncpg.Pool, settings: Settings, turns: asyncio.Semaphore) -> None:
         self._pool = pool
+        self._turns = turns
         self.uses = TokenUses(pool)
         self.signed = SignedTokens(settings)
         self._requests = RateLimit("token", settings.api_rate_per_second, settings.api_rate_burst)
@@ -79,7 +81,8 @@ class Gate:
 
     async def _find(self, credential: str, key: bytes) -> Caller:
         if _TOKEN.fullmatch(credential):
-            row = await self._pool.fetchrow(queries.caller_of_token, key)
+            async with self._turns:
+                row = await self._pool.fetchrow(queries.caller_of_token, key)
             if row is None:
                 raise _invalid("token_invalid", "The access token is unknown, expired or revoked.")
             return _caller(row, row["scopes"], token_id=row["token_id"], expires=row["expires_at"])
@@ -89,9 +92,9 @@ class Gate:
             claims = await self.signed.read(credential)
         except SignedTokenError as error:
             raise _invalid("jwt_invalid", str(error)) from None
-        row = await self._pool.fetchrow(
-            queries.caller_by_subject, claims.account_id, claims.user_id, claims.email
-        )
+        who = claims.account_id, claims.user_id, claims.email
+        async with self._turns:
+            row = await self._pool.fetchrow(queries.caller_by_subject, *who)
         if row is None:
             raise _invalid("jwt_invalid", "The JWT speaks for nobody whom we know.")
         return _caller(row, claims.scopes, jwt_id=claims.id, expires=claims.expires_at)

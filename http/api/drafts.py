@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Final
 from uuid import UUID
+
+import asyncpg
 
 from api import chains, workflows
 from api.action_configs import free_key
@@ -25,6 +28,9 @@ queries = load("api_actions")
 workflow_queries = load("api_workflows")
 
 MOST_ACTIONS: Final = 50
+
+# open_draft gives so many columns of the workflow before those of the action.
+_OF_THE_WORKFLOW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +96,8 @@ class Draft:
         """Write the positions and links that new orders bring, in one statement."""
         links = chains.changed(self.actions.values(), orders)
         if links:
-            await self.db.execute(
-                queries.link_actions,
-                self.account_id,
-                [link.id for link in links],
-                [link.branch_id for link in links],
-                [link.position for link in links],
-                [link.previous_id for link in links],
-                [link.next_id for link in links],
-                self.now,
-            )
+            columns = chains.columns(links)
+            await self.db.execute(queries.link_actions, self.account_id, *columns, self.now)
 
     async def read(self, action_id: UUID) -> Row:
         """Read an action as it is after our changes."""
@@ -111,13 +109,20 @@ class Draft:
 async def open_draft(call: Call, db: Connection) -> Draft:
     """Lock the workflow of the path and read its actions; 404 or 409 as `lock_to_edit` says."""
     workflow_id = call.id("workflow_id")
-    lock = await workflows.lock_to_edit(call, db, workflow_id)
-    rows = await db.fetch(queries.actions, call.account_id, workflow_id)
+    rows = await db.fetch(queries.open_draft, call.account_id, workflow_id)
+    if not rows:
+        raise not_found("workflow")
+    lock = rows[0]
+    workflows.check_editable(lock["status"])
     return Draft(
         call.account_id,
         workflow_id,
         db,
-        lock["now"],
+        lock["changed_at"],
         {"id": workflow_id, "updated_at": lock["was_updated_at"]},
-        {row["id"]: dict(row) for row in rows},
+        {row["id"]: _action(row) for row in rows if row["id"] is not None},
     )
+
+
+def _action(row: asyncpg.Record) -> Row:
+    return dict(islice(row.items(), _OF_THE_WORKFLOW, None))

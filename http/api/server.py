@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 import asyncpg
+import uvloop
 from aiohttp import web
 
 from actors import registry as all_actions
@@ -69,6 +70,7 @@ from api.calls import (
     Route,
     Services,
     add_routes,
+    turns_at,
 )
 from api.credentials import Gate
 from api.docs import docs_of
@@ -77,6 +79,7 @@ from api.metrics import add_metrics
 from api.middleware import identify_request, name_problems
 from runtime import log, tracing, worker
 from runtime.bell import Bell
+from runtime.collector import spare_what_stays
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
 from runtime.registry import Registry
@@ -161,7 +164,8 @@ def create_app(
         client_max_size=LARGEST_BODY,
         handler_args={"max_line_size": LONGEST_LINE},
     )
-    gate = Gate(pool, settings)
+    turns = turns_at(pool)
+    gate = Gate(pool, settings, turns)
     house = House(pool, settings, vault_of(settings))
     app[SERVICES] = Services(
         pool,
@@ -173,6 +177,7 @@ def create_app(
         Versions(pool, registry),
         house,
         gate,
+        turns,
     )
     app.on_cleanup.append(lambda _app: gate.uses.written())
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
@@ -198,7 +203,7 @@ def run(settings: Settings, with_worker: bool) -> int:
     """
     log.configure(settings)
     tracing.configure(settings, "callboard" if with_worker else "callboard-api")
-    return asyncio.run(_run(settings, with_worker))
+    return uvloop.run(_run(settings, with_worker))
 
 
 async def _run(settings: Settings, with_worker: bool) -> int:
@@ -220,7 +225,13 @@ async def _run(settings: Settings, with_worker: bool) -> int:
 @asynccontextmanager
 async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
     """Serve inside the block and give the address; at its end requests under way are finished."""
-    pool = await create_pool(dsn, settings, application_name="callboard api")
+    # All connections at once: the first requests should not have to wait for them.
+    pool = await create_pool(
+        dsn,
+        settings,
+        min_size=settings.database_pool_size,
+        application_name="callboard api",
+    )
     bell = Bell(pool, timedelta(milliseconds=settings.wake_bucket_ms))
     app = create_app(
         pool,
@@ -237,6 +248,7 @@ async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
             await web.TCPSite(runner, settings.api_host, settings.api_port).start()
         except OSError as error:
             raise _CannotListenError(f"the API cannot listen: {error.strerror}") from error
+        spare_what_stays()
         host, port = runner.addresses[0][:2]
         yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     finally:

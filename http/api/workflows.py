@@ -252,12 +252,15 @@ async def lock_to_edit(call: Call, db: Connection, workflow_id: UUID) -> asyncpg
     row = await db.fetchrow(queries.lock_workflow_to_edit, call.account_id, workflow_id)
     if row is None:
         raise not_found("workflow")
-    if row["status"] not in EDITABLE:
-        message = (
-            f"The workflow is {row['status']}; only a draft or paused workflow can be changed."
-        )
-        raise conflict("workflow_not_editable", message)
+    check_editable(row["status"])
     return row
+
+
+def check_editable(status: str) -> None:
+    """Refuse to change what runs: a 409 Problem."""
+    if status not in EDITABLE:
+        message = f"The workflow is {status}; only a draft or paused workflow can be changed."
+        raise conflict("workflow_not_editable", message)
 
 
 async def lock(call: Call, db: Connection) -> dict[str, Any]:

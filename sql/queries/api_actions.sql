@@ -7,6 +7,10 @@ FROM workflow_actions a
 WHERE a.account_id = $1 AND a.workflow_id = $2 AND a.deleted_at IS NULL
 ORDER BY a.branch_id NULLS FIRST, a.position;
 
+-- name: open_draft
+-- Lock a workflow to change it, and give its live actions.
+SELECT d.* FROM open_draft($1, $2) d;
+
 -- name: action
 -- One live action.
 SELECT a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
@@ -25,6 +29,23 @@ VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
 RETURNING id, workflow_id, action_type, action_config, position, previous_action_id,
     next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
     canvas_x, canvas_y, created_at, updated_at;
+
+-- name: add_action_in_place
+-- Write a new action, link its neighbours to it and log it, in one round trip.
+WITH linked AS (
+    UPDATE workflow_actions a
+    SET branch_id = l.branch_id, position = l.position, previous_action_id = l.previous_id,
+        next_action_id = l.next_id, updated_at = $16
+    FROM unnest($18::uuid[], $19::uuid[], $20::integer[], $21::uuid[], $22::uuid[])
+        AS l (id, branch_id, position, previous_id, next_id)
+    WHERE a.account_id = $2 AND a.id = l.id
+)
+INSERT INTO workflow_actions
+    (id, account_id, workflow_id, action_type, action_config, position, previous_action_id,
+     next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
+     canvas_x, canvas_y, created_at, updated_at, created_by)
+VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)
+RETURNING record_change($2, $17, $23, $24, $25, $26, $27, $28, $29::text::jsonb, $30::text::jsonb);
 
 -- name: link_actions
 -- Give actions new places and links.

@@ -1,11 +1,6 @@
 -- name: record
 -- Log one change: by whom and with what, in which request, of what, before and after.
-INSERT INTO audit_log
-    (account_id, user_id, token_id, jwt_id, request_id, action, entity_type, entity_id, before,
-     after, at)
-VALUES
-    ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text::jsonb,
-     (SELECT current_instant()));
+SELECT record_change($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text::jsonb);
 
 -- name: changes
 -- What was changed, by whom, when, before and after.
