@@ -225,6 +225,54 @@ async def test_concurrent_inserts_at_one_position_all_succeed(editor: Caller) ->
     assert len({action["key"] for action in chain}) == 12
 
 
+async def test_what_was_read_before_another_change_is_read_again_before_it_is_written(
+    editor: Caller, pool: asyncpg.Pool
+) -> None:
+    path = await editor.workflow(tag("a"), tag("b"))
+    a, b = await editor.chain(path)
+    body = {"action_type": "add_tag", "action_config": tag("x"), "previous_action_id": b["id"]}
+    async with pool.acquire() as db, db.transaction():
+        await db.fetch("SELECT open_draft(account_id, id) FROM workflows")
+        inserting = asyncio.create_task(editor.call("POST", f"{path}/actions", body))
+        await somebody_waits_for_a_lock(pool)
+        await db.execute(
+            "UPDATE workflow_actions SET deleted_at = now() WHERE id = $1", UUID(a["id"])
+        )
+        await db.execute(
+            "UPDATE workflow_actions SET position = 0, previous_action_id = NULL WHERE id = $1",
+            UUID(b["id"]),
+        )
+    assert (await inserting).status == 201
+    chain = await editor.chain(path)
+    assert names(chain) == ["b", "x"]
+    assert_whole(chain)
+    created = "SELECT count(*) FROM audit_log WHERE action = 'action.created'"
+    assert await pool.fetchval(created) == 3
+
+
+async def test_an_activation_meanwhile_refuses_an_insert(
+    editor: Caller, pool: asyncpg.Pool
+) -> None:
+    path = await editor.workflow(tag("a"))
+    body = {"action_type": "add_tag", "action_config": tag("x")}
+    async with pool.acquire() as db, db.transaction():
+        await db.execute("UPDATE workflows SET status = 'active'")
+        inserting = asyncio.create_task(editor.call("POST", f"{path}/actions", body))
+        await somebody_waits_for_a_lock(pool)
+    refusal = await inserting
+    assert (refusal.status, refusal.code) == (409, "workflow_not_editable")
+    assert names(await editor.chain(path)) == ["a"]
+
+
+async def somebody_waits_for_a_lock(pool: asyncpg.Pool) -> None:
+    waiting = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+    )
+    while not await pool.fetchval(waiting):
+        pass
+
+
 async def test_a_workflow_has_at_most_50_actions(editor: Caller) -> None:
     path = await editor.workflow(*[READY] * 50)
     refusal = await editor.refused("POST", f"{path}/actions", {"action_type": "add_tag"})

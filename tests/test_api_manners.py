@@ -14,7 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from api import bodies
+from api.calls import turns_at
 from api.problems import Problem
+from runtime.database import create_pool
 from runtime.settings import Settings
 from tests.api_desk import READY, Caller, Desk, open_desk
 
@@ -251,3 +253,23 @@ async def test_no_body_makes_the_api_fail(admin: Caller, fields: dict[str, Any])
     body = {"action_type": "add_tag", "action_config": READY} | fields
     answer = await admin.call("POST", f"{path}/actions", body)
     assert answer.status in {201, 400, 422}
+
+
+async def test_requests_get_a_connection_in_the_order_in_which_they_asked(
+    dsn: str, settings: Settings
+) -> None:
+    pool = await create_pool(dsn, settings, size=1)
+    try:
+        turns = turns_at(pool)
+        order: list[int] = []
+
+        async def twice(number: int) -> None:
+            for _ in range(2):  # as a request does: for its token, and for its transaction
+                async with turns, pool.acquire() as db:
+                    await db.fetchval("SELECT 1")
+                    order.append(number)
+
+        await asyncio.gather(*map(twice, range(4)))
+        assert order == [0, 1, 2, 3, 0, 1, 2, 3]
+    finally:
+        await pool.close()

@@ -21,7 +21,7 @@ from api.action_requests import (
 from api.answers import answer
 from api.calls import Call, Route
 from api.chains import Row
-from api.drafts import Draft, open_draft
+from api.drafts import Draft, open_draft, read_draft
 from api.etags import check_match, tagged
 from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Listing
@@ -46,20 +46,29 @@ def show(row: Row | asyncpg.Record, registry: Registry) -> dict[str, Any]:
 
 async def create(call: Call) -> web.Response:
     """Add an action; those at and behind its place move back by one."""
-    new = await call.body(NewAction)
-    registry = call.services.registry
-    type_ = action_configs.action_type(registry, new.action_type)
+    new, shown = await call.body(NewAction), None
+    if call.attempt is None:
+        # Without a lock first: most drafts are changed by one person at a time.
+        async with call.connection() as db:
+            shown = await _create(call, await read_draft(call, db), new)
+    if shown is None:
+        async with call.transaction() as db:
+            shown = await _create(call, await open_draft(call, db), new)
+    assert shown is not None, "nobody changes what we have locked"
+    location = {"Location": f"{call.request.path}/{shown['id']}"}
+    return answer(shown, 201, {**location, **tagged(shown)})
+
+
+async def _create(call: Call, draft: Draft, new: NewAction) -> dict[str, Any] | None:
+    """Check and write an action; None, and nothing written, if the draft was changed meanwhile."""
+    draft.check_match(call)
+    type_ = action_configs.action_type(call.services.registry, new.action_type)
     given = action_configs.defaults(type_) if new.action_config is None else new.action_config
-    async with call.transaction() as db:
-        draft = await open_draft(call, db)
-        draft.check_match(call)
-        id_ = new_id()
-        config = await _ready(call, draft, type_, given, id_)
-        row, orders = await _placed(draft, new, id_, config)
-        shown = show(row, registry)
-        await _insert(call, draft, row, orders, shown)
-    location = {"Location": f"{call.request.path}/{id_}"}
-    return answer(shown, 201, {**location, **tagged(row)})
+    id_ = new_id()
+    config = await _ready(call, draft, type_, given, id_)
+    row, orders = await _placed(draft, new, id_, config)
+    shown = show(row, call.services.registry)
+    return shown if await _insert(call, draft, row, orders, shown) else None
 
 
 async def _ready(
@@ -121,9 +130,9 @@ async def _placed(
 
 async def _insert(
     call: Call, draft: Draft, row: Row, orders: chains.Orders, shown: dict[str, Any]
-) -> None:
+) -> asyncpg.Record | None:
     _, _, *change = call.change("action.created", ("action", row["id"]), None, shown)
-    await draft.db.execute(
+    return await draft.db.fetchrow(
         queries.add_action_in_place,
         row["id"],
         draft.account_id,
@@ -131,6 +140,7 @@ async def _insert(
         call.caller.user_id,
         *chains.columns(chains.changed(draft.actions.values(), orders)),
         *change,
+        draft.revision,
     )
 
 

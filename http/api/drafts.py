@@ -6,9 +6,9 @@ concurrent changes queue up and each leaves positions and links whole.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -29,13 +29,13 @@ workflow_queries = load("api_workflows")
 
 MOST_ACTIONS: Final = 50
 
-# open_draft gives so many columns of the workflow before those of the action.
-_OF_THE_WORKFLOW: Final = 3
+# The queries give so many columns of the workflow before those of the action.
+_OF_THE_WORKFLOW: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The live actions of a locked workflow, in order; `now` is the instant of the change.
+    """The live actions of a workflow, in order; `now` is the instant of the change.
 
     `workflow` is the workflow's id and the instant of the change before this one.
     """
@@ -44,6 +44,7 @@ class Draft:
     workflow_id: UUID
     db: Connection
     now: datetime
+    revision: int
     workflow: Row
     actions: dict[UUID, Row]
 
@@ -108,8 +109,17 @@ class Draft:
 
 async def open_draft(call: Call, db: Connection) -> Draft:
     """Lock the workflow of the path and read its actions; 404 or 409 as `lock_to_edit` says."""
+    return await _draft(call, db, queries.open_draft)
+
+
+async def read_draft(call: Call, db: Connection) -> Draft:
+    """The same without a lock, for who writes in one statement that asks for the revision read."""
+    return await _draft(call, db, queries.draft)
+
+
+async def _draft(call: Call, db: Connection, query: str) -> Draft:
     workflow_id = call.id("workflow_id")
-    rows = await db.fetch(queries.open_draft, call.account_id, workflow_id)
+    rows = await db.fetch(query, call.account_id, workflow_id)
     if not rows:
         raise not_found("workflow")
     lock = rows[0]
@@ -119,10 +129,16 @@ async def open_draft(call: Call, db: Connection) -> Draft:
         workflow_id,
         db,
         lock["changed_at"],
+        lock["revision"],
         {"id": workflow_id, "updated_at": lock["was_updated_at"]},
-        {row["id"]: _action(row) for row in rows if row["id"] is not None},
+        _actions(rows),
     )
 
 
-def _action(row: asyncpg.Record) -> Row:
-    return dict(islice(row.items(), _OF_THE_WORKFLOW, None))
+def _actions(rows: Sequence[asyncpg.Record]) -> dict[UUID, Row]:
+    names = list(rows[0].keys())[_OF_THE_WORKFLOW:]
+    return {
+        row["id"]: dict(zip(names, row[_OF_THE_WORKFLOW:], strict=True))
+        for row in rows
+        if row["id"] is not None
+    }

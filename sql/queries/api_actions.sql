@@ -11,6 +11,18 @@ ORDER BY a.branch_id NULLS FIRST, a.position;
 -- Lock a workflow to change it, and give its live actions.
 SELECT d.* FROM open_draft($1, $2) d;
 
+-- name: draft
+-- The same without a lock: what it gives is true of this revision only.
+SELECT w.status, current_instant() AS changed_at, w.updated_at AS was_updated_at, w.revision,
+    a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
+    a.next_action_id, a.branch_id, a.is_enabled, a.on_failure, a.fallback_action_id, a.key,
+    a.canvas_x, a.canvas_y, a.created_at, a.updated_at
+FROM workflows w
+LEFT JOIN workflow_actions a
+    ON a.account_id = w.account_id AND a.workflow_id = w.id AND a.deleted_at IS NULL
+WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL
+ORDER BY a.branch_id NULLS FIRST, a.position;
+
 -- name: action
 -- One live action.
 SELECT a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
@@ -31,12 +43,19 @@ RETURNING id, workflow_id, action_type, action_config, position, previous_action
     canvas_x, canvas_y, created_at, updated_at;
 
 -- name: add_action_in_place
--- Write a new action, link its neighbours to it and log it, in one round trip.
-WITH linked AS (
+-- Write a new action, link its neighbours to it and log it, in one round trip; nothing of it, and
+-- no row, if the draft is no longer at the revision ($31) at which it was read.
+WITH held AS (
+    UPDATE workflows w
+    SET updated_at = $16, revision = w.revision + 1
+    WHERE w.account_id = $2 AND w.id = $3 AND w.revision = $31 AND w.deleted_at IS NULL
+        AND w.status IN ('draft', 'paused')
+    RETURNING w.id
+), linked AS (
     UPDATE workflow_actions a
     SET branch_id = l.branch_id, position = l.position, previous_action_id = l.previous_id,
         next_action_id = l.next_id, updated_at = $16
-    FROM unnest($18::uuid[], $19::uuid[], $20::integer[], $21::uuid[], $22::uuid[])
+    FROM held, unnest($18::uuid[], $19::uuid[], $20::integer[], $21::uuid[], $22::uuid[])
         AS l (id, branch_id, position, previous_id, next_id)
     WHERE a.account_id = $2 AND a.id = l.id
 )
@@ -44,7 +63,8 @@ INSERT INTO workflow_actions
     (id, account_id, workflow_id, action_type, action_config, position, previous_action_id,
      next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
      canvas_x, canvas_y, created_at, updated_at, created_by)
-VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17)
+SELECT $1, $2, h.id, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17
+FROM held h
 RETURNING record_change($2, $17, $23, $24, $25, $26, $27, $28, $29::text::jsonb, $30::text::jsonb);
 
 -- name: link_actions

@@ -39,7 +39,7 @@ WITH was AS (
     FOR NO KEY UPDATE
 )
 UPDATE workflows w
-SET updated_at = (SELECT current_instant())
+SET updated_at = (SELECT current_instant()), revision = w.revision + 1
 FROM was
 WHERE w.id = was.id
 RETURNING w.status, w.updated_at AS now, was.updated_at AS was_updated_at;
