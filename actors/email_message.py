@@ -27,8 +27,9 @@ from actors.mail_bytes import (
     token_header,
 )
 from actors.mail_connections import Bounced, Envelope, Posts, posts
-from actors.mail_marketing import unsubscribe_url, with_footer
+from actors.mail_marketing import footer_of, unsubscribe_url
 from actors.mail_templates import plain_of, read_templates
+from actors.mail_tracking import TRACKING, tracked
 from actors.message_permission import PERMISSION, Purpose, check_messages, terms
 from actors.test_mode import recorded
 from runtime.dispatching import opt_out
@@ -63,6 +64,8 @@ def request(
     attachments: Sequence[UUID] = (),
     postal_address: str = "",
     gates_step: bool = True,
+    track_opens: bool = False,
+    track_clicks: bool = False,
 ) -> EffectRequest:
     """Build the effect: a mail to a normalised address, from the sender's.
 
@@ -77,6 +80,7 @@ def request(
             "reply_to": reply_to,
             "attachments": [str(id_) for id_ in attachments],
             "postal_address": postal_address if purpose == "marketing" else "",
+            TRACKING: {"opens": track_opens, "clicks": track_clicks},
             **content,
             PERMISSION: terms(purpose),
         },
@@ -208,11 +212,14 @@ def _envelope(
     ]
     if reply_to:
         head.append(plain_address_header("Reply-To", reply_to))
+    footer = ""
     if asked[PERMISSION]["purpose"] == "marketing":
         url = unsubscribe_url(house, effect.id)
-        html, text = with_footer(html, text, asked["postal_address"], url)
+        footer, lines = footer_of(asked["postal_address"], url)
+        text = text.rstrip("\n") + lines
         head.append(token_header("List-Unsubscribe", f"<{url}>"))
         head.append(token_header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+    html = tracked(html, house, effect.id, asked.get(TRACKING) or {}, footer)
     return Envelope(sender, recipient, mail(head, text, html, attachments), is_unicode), message_id
 
 

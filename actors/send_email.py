@@ -137,6 +137,8 @@ def _mail(
         content=_content(template, row, template_context(item)),
         attachments=_config(item).attachments,
         postal_address=row["postal_address"],
+        track_opens=_config(item).track_opens,
+        track_clicks=_config(item).track_clicks,
     )
     return Dispatch([effect])
 

@@ -48,6 +48,11 @@ class Vault:
         self._current = next(iter(keys), None)
         self._keys = tuple(keys.values())
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to seal and to sign with."""
+        return self._current is not None
+
     def seal(self, secret: str, place: str) -> str:
         """Encrypt a secret for the place where it will stand; VaultError without a key."""
         if self._current is None:

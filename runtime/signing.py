@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Final
 
 MAC_BYTES: Final = 16  # RFC 2104: at least half of the hash
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,2000}")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22,4000}")
 
 
 class Signer:

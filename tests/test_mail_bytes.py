@@ -19,7 +19,8 @@ from actors.mail_bytes import (
     one_line,
     plain_address_header,
 )
-from actors.mail_marketing import with_footer
+from actors.mail_links import rewritten
+from actors.mail_marketing import footer_of
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=300) | st.lists(
     st.sampled_from([".", "..", "\r", "\n", "\r\n", "From x", "=", "=20", " ", "\t", "é" * 90,
@@ -126,7 +127,8 @@ def test_no_header_is_put_in_by_a_line_break(text: str) -> None:
     ],
 )
 def test_the_footer_of_marketing_mail_stands_in_no_comment(html: str, before: str) -> None:
-    with_it, text = with_footer(html, "a", "Acme <1>\n2 Way", "https://x.test/u")
+    footer, text = footer_of("Acme <1>\n2 Way", "https://x.test/u")
+    with_it = rewritten(html, lambda _target: None, footer)
     after = before + html.partition(before)[2] if before else ""
     assert with_it.endswith(f"Unsubscribe</a></div>{after}")
     assert "Acme &lt;1&gt;<br>2 Way" in with_it
