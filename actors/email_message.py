@@ -28,11 +28,11 @@ from actors.mail_bytes import (
 )
 from actors.mail_connections import Bounced, Envelope, Posts, posts
 from actors.mail_marketing import footer_of, unsubscribe_url
+from actors.mail_reports import CHANNEL, MailReport, report_mails
 from actors.mail_templates import plain_of, read_templates
 from actors.mail_tracking import TRACKING, tracked
 from actors.message_permission import PERMISSION, Purpose, check_messages, terms
 from actors.test_mode import recorded
-from runtime.dispatching import opt_out
 from runtime.effect import Effect, Result, Sent
 from runtime.failures import Failure, Kind
 from runtime.house import House
@@ -45,7 +45,6 @@ from sql import load
 
 files = load("files")
 
-CHANNEL: Final = "email"
 REMOVED: Final = Failure(
     Kind.INVALID_CONFIG, "integration_removed", "the integration was removed meanwhile"
 )
@@ -132,14 +131,22 @@ async def send(effect: Effect, tools: Tools) -> Result:
             return posted
         case Bounced():
             return await _bounced(posted, effect, tools)
-    return Sent({"message_id": message_id, "reply": storable_text(posted.reply)})
+    reply = storable_text(posted.reply)
+    return Sent({"message_id": message_id, "reply": reply, "delivery": "sent"})
 
 
 async def _bounced(bounced: Bounced, effect: Effect, tools: Tools) -> Failure:
-    if bounced.is_hard and effect.address is not None:
-        async with tools.house.pool.acquire() as db:
-            # The sweep finds what this has made ready: nothing here has a bell.
-            await opt_out(db, effect.account_id, CHANNEL, effect.address, "hard_bounce")
+    report = MailReport(
+        effect.id,
+        "bounced",
+        "smtp",
+        detail={"code": str(bounced.code), "enhanced": bounced.enhanced},
+        payload={"is_hard": bounced.is_hard, "code": bounced.enhanced or str(bounced.code)},
+        key="hard" if bounced.is_hard else "soft",
+        suppresses="hard_bounce" if bounced.is_hard else None,
+    )
+    # The sweep finds what this has made ready: nothing here has a bell.
+    await report_mails(tools.house.pool, effect.account_id, [report])
     said = f"{bounced.code} {bounced.enhanced}" if bounced.enhanced else f"{bounced.code}"
     return Failure(Kind.REFUSED, "bounced", f"the server refused the recipient ({said})")
 

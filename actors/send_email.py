@@ -224,5 +224,6 @@ ACTION = ActionType(
     gives={
         "message_id": "the Message-ID of the mail",
         "reply": "what the server said when it took the mail",
+        "delivery": "how far it had come then: sent",
     },
 )

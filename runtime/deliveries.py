@@ -32,6 +32,7 @@ _RANKS: Final[dict[str, int]] = {
     "ringing": 3,
     "sent": 4,
     "in_progress": 4,
+    "deferred": 5,
     "detected": 5,
     "connected": 5,
     "recorded": 5,
@@ -43,8 +44,15 @@ _RANKS: Final[dict[str, int]] = {
     "no_answer": 6,
     "canceled": 6,
     "read": 7,
+    "opened": 7,
+    "clicked": 8,
+    "bounced": 9,
+    "complained": 10,
 }
-"""How far each word of a report is along the way; of two as far, the first stays."""
+"""How far each word of a report is along the way; of two as far, the first stays.
+
+A mail that was delivered may still come back, and who complains has had it.
+"""
 
 LAST: Final = frozenset(status for status, rank in _RANKS.items() if rank == 6)
 """Words after which nothing more is decided."""
@@ -104,7 +112,7 @@ async def take_report(db: Connection, report: Report, now: datetime) -> Reported
 async def _apply(db: Connection, row: asyncpg.Record, report: Report, now: datetime) -> Bells:
     if row["status"] not in ("dispatched", "succeeded", "unknown"):
         return Bells()
-    is_further = _rank(report.status) > _rank(row["delivery_status"])
+    is_further = rank(report.status) > rank(row["delivery_status"])
     status = report.status if is_further else row["delivery_status"]
     failure = report.failure if is_further else None
     is_in_hand = row["status"] == "dispatched"
@@ -121,7 +129,8 @@ async def _apply(db: Connection, row: asyncpg.Record, report: Report, now: datet
     return await undelivered(db, [(row, failure)], now)
 
 
-def _rank(status: str | None) -> int:
+def rank(status: str | None) -> int:
+    """How far a word is along the way; 0 for words that are not on it."""
     return _RANKS.get(status or "", 0)
 
 

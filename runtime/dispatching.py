@@ -160,10 +160,17 @@ async def opt_out(
     belongs; after `unsubscribed` only marketing is. Runs in a transaction of its own or the
     caller's.
     """
+    return await opt_out_all(db, account_id, channel, [address], reason)
+
+
+async def opt_out_all(
+    db: Connection, account_id: UUID, channel: str, addresses: Sequence[str], reason: str
+) -> Bells:
+    """Do the same for any number of addresses; a fixed number of statements."""
     scope = "marketing" if reason in MARKETING_ONLY else "all"
     async with db.transaction():
         now = await current_instant(db)
-        told = account_id, channel, address, now, reason, scope
+        told = account_id, channel, list(addresses), now, reason, scope
         await db.execute(queries.opt_out, *told)
         rows = await db.fetch(queries.suppress_effects, *told)
         families = await settle(db, {r["step_id"] for r in rows if r["gates_step"]}, now)

@@ -39,6 +39,7 @@ from api import (
     graphs,
     imports,
     integrations,
+    mail_tracking,
     notes,
     operations,
     opportunities,
@@ -134,6 +135,7 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *files.PUBLIC_ROUTES,
     *twilio.PUBLIC_ROUTES,
     *unsubscribe.PUBLIC_ROUTES,
+    *mail_tracking.PUBLIC_ROUTES,
 )
 """What providers call back and what links in messages lead to."""
 

@@ -14,15 +14,13 @@ from actors.twilio_failures import OPTED_OUT_CODE, failure_of_delivery
 from actors.twilio_links import PREFIX, call_path
 from api.calls import SERVICES, PublicRoute
 from api.problems import not_found
+from api.public_bells import ring_bells
 from api.twilio_intake import Callback, receive
-from runtime import log
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
 from runtime.deliveries import Report, take_report
 from runtime.dispatching import opt_out
-
-logger = log.get(__name__)
 
 MOST_MEDIA: Final = 10
 _LOST: Final = frozenset({"undelivered", "failed"})
@@ -52,7 +50,7 @@ async def message_status(request: web.Request) -> web.Response:
             bells |= await opt_out(db, report.account_id, "sms", to, "twilio_21610")
         return bells
 
-    await _ring(request, await callback.transact(take))
+    await ring_bells(request, await callback.transact(take))
     return web.Response(status=204)
 
 
@@ -74,7 +72,7 @@ async def inbound_text(request: web.Request) -> web.Response:
         is_answered="OptOutType" in callback.form,
     )
     taken = await callback.transact(lambda db: _take_text(db, callback, text))
-    await _ring(request, taken.bells)
+    await ring_bells(request, taken.bells)
     response = MessagingResponse()
     if taken.answer is not None:
         response.message(taken.answer)
@@ -146,22 +144,11 @@ async def _report_call(callback: Callback, status: str, **details: object) -> No
     bells = await callback.transact(take)
     if bells is None:
         raise not_found("effect")
-    await _ring(callback.request, bells)
+    await ring_bells(callback.request, bells)
 
 
 async def _take_text(db: Connection, callback: Callback, text: Text) -> Taken:
     return await take_text(db, callback.integration, text, await current_instant(db))
-
-
-async def _ring(request: web.Request, bells: Bells) -> None:
-    """Ring after the commit. What a bell that fails would have said is found by the sweep."""
-    services = request.app[SERVICES]
-    try:
-        await services.ring(bells.families)
-        if bells.events:
-            await services.ring_events()
-    except Exception:  # whatever it is, the report is committed
-        logger.warning("api.ring_failed", exc_info=True)
 
 
 def _xml(response: object) -> web.Response:

@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 from aiohttp import web
 
-from actors.email_message import CHANNEL
 from actors.mail_marketing import PREFIX, signer_of
+from actors.mail_reports import CHANNEL
 from api.calls import SERVICES, PublicRoute
 from runtime.dispatching import opt_out
 from runtime.events import IncomingEvent, take_in

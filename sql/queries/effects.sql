@@ -213,6 +213,7 @@ SET status = CASE WHEN m.is_settled THEN 'succeeded' ELSE r.status END,
     error_code = CASE WHEN NOT m.is_settled THEN r.error_code END,
     error_message = CASE WHEN NOT m.is_settled THEN r.error_message END,
     provider_id = coalesce(r.result ->> 'sid', m.provider_id),
+    delivery_status = coalesce(m.delivery_status, r.result ->> 'delivery'),
     scheduled_at = r.scheduled_at,
     retries = r.retries,
     worker_id = NULL,
@@ -311,14 +312,16 @@ FROM integrations i
 WHERE i.id = $1;
 
 -- name: opt_out
--- Lock the address and mark it; gives whether that is new, or stops more than before.
+-- Lock addresses, in one order, and mark them; gives those of which that is new, or stops more.
 INSERT INTO channel_addresses (account_id, channel, address, opted_out_at, reason, scope)
-VALUES ($1, $2, $3, $4, $5, $6)
+SELECT DISTINCT $1::uuid, $2::text, w.address, $4::timestamptz, $5::text, $6::text
+FROM unnest($3::text[]) AS w (address)
+ORDER BY w.address
 ON CONFLICT (account_id, channel, address)
     DO UPDATE SET opted_out_at = $4, reason = $5, scope = $6
     WHERE channel_addresses.opted_out_at IS NULL
        OR (channel_addresses.scope = 'marketing' AND $6::text = 'all')
-RETURNING true;
+RETURNING address;
 
 -- name: opt_in
 -- Unmark the address.
@@ -346,7 +349,7 @@ SET status = 'suppressed', error_code = 'opted_out', completed_at = $4, worker_i
 WHERE f.id IN (
     SELECT o.id
     FROM effects o
-    WHERE o.account_id = $1 AND o.channel = $2 AND o.address = $3
+    WHERE o.account_id = $1 AND o.channel = $2 AND o.address = ANY ($3::text[])
       AND o.status IN ('pending', 'scheduled', 'claimed')
       AND ($6::text = 'all' OR coalesce(o.request #>> '{permission,purpose}', 'marketing') = 'marketing')
     ORDER BY o.id

@@ -1,0 +1,104 @@
+"""What a mail asks for when it is read: its pixel, and where its links lead.
+
+The signed token is all that is known of who asks. Whatever becomes of the report, the picture is
+given and the link leads to its target: nobody who reads a mail has to wait for our database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+from aiohttp import web
+
+from actors.mail_machines import machine_sign
+from actors.mail_reports import MailReport, queries, report_mails
+from actors.mail_tracking import CLICKS, OPENS, clicked_by, opened_by
+from api.calls import SERVICES, PublicRoute
+from api.problems import Problem
+from api.public_bells import ring_bells
+from api.twilio_intake import INTAKE
+from runtime import log
+
+logger = log.get(__name__)
+
+REPORT_SECONDS: Final = 5.0
+
+# A transparent GIF of one pixel.
+_PIXEL: Final = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+_VISIBLE: Final = "".join(map(chr, range(0x21, 0x7F)))
+_HEADERS: Final = {
+    "Cache-Control": "no-store, private, max-age=0",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+
+async def opened(request: web.Request) -> web.Response:
+    """Give the pixel of a mail, and report that it was opened."""
+    effect_id = opened_by(request.app[SERVICES].house, request.match_info["token"])
+    if effect_id is None:
+        raise _nothing()
+    await _report(request, effect_id, "opened")
+    return web.Response(body=_PIXEL, content_type="image/gif", headers=_HEADERS)
+
+
+async def clicked(request: web.Request) -> web.Response:
+    """Lead to the target that the token holds, and report that the link was followed."""
+    found = clicked_by(request.app[SERVICES].house, request.match_info["token"])
+    if found is None:
+        raise _nothing()
+    effect_id, target = found
+    await _report(request, effect_id, "clicked", target)
+    return web.Response(status=302, headers={"Location": quote(target, _VISIBLE), **_HEADERS})
+
+
+def _nothing() -> Problem:
+    return Problem(404, "route_not_found", "There is nothing at this address.")
+
+
+async def _report(request: web.Request, effect_id: UUID, what: str, target: str = "") -> None:
+    try:
+        async with asyncio.timeout(REPORT_SECONDS), request.app[INTAKE].turn():
+            await _take(request, effect_id, what, target)
+    except Exception as error:  # noqa: BLE001 - who reads a mail is answered all the same
+        logger.warning("mail.report_lost", effect_id=str(effect_id), error=type(error).__name__)
+
+
+async def _take(request: web.Request, effect_id: UUID, what: str, target: str) -> None:
+    pool = request.app[SERVICES].pool
+    mail = await pool.fetchrow(queries.find_mail, effect_id)
+    if mail is None:  # its run is past its retention
+        return
+    sent_at, now = mail["dispatched_at"], mail["now"]
+    sign = machine_sign(request.method, request.headers, sent_at and now - sent_at)
+    report = _report_of(effect_id, what, target, now, sign)
+    taken = await report_mails(pool, mail["account_id"], [report])
+    await ring_bells(request, taken.bells)
+
+
+def _report_of(
+    effect_id: UUID, what: str, target: str, now: datetime, sign: str | None
+) -> MailReport:
+    status: Any = what if sign is None else f"machine_{what}"
+    payload = {"url": target or None, "sign": sign}
+    payload = {name: value for name, value in payload.items() if value is not None}
+    return MailReport(effect_id, status, "tracking", payload=payload, key=_key(target, now))
+
+
+def _key(target: str, now: datetime) -> str:
+    """What counts once: a mail, or a link of it, within an hour."""
+    return f"{now:%Y%m%d%H}:{hashlib.sha256(target.encode()).hexdigest()[:16] if target else ''}"
+
+
+PUBLIC_ROUTES: Final = tuple(
+    PublicRoute(method, f"{path}/{{token}}", handler)
+    for path, handler in ((OPENS, opened), (CLICKS, clicked))
+    for method in ("GET", "HEAD")
+)
