@@ -26,8 +26,10 @@ from actors.mail_bytes import (
     plain_address_header,
     token_header,
 )
-from actors.mail_connections import Bounced, Envelope, Posts, posts
+from actors.mail_connections import Posts, posts
+from actors.mail_conversation import Envelope
 from actors.mail_marketing import footer_of, unsubscribe_url
+from actors.mail_replies import Bounced
 from actors.mail_reports import CHANNEL, MailReport, report_mails
 from actors.mail_templates import plain_of, read_templates
 from actors.mail_tracking import TRACKING, tracked

@@ -14,13 +14,11 @@ from uuid import UUID
 from actors.integrations import Integration
 from actors.twilio_client import make_client, new_session
 from bench._reporting import Report
+from bench._sending import send_to
 from bench._texting import FROM, Counterpart, counterpart, integrate, queries, with_keys
-from bench._worker import Worker, running
+from bench._worker import running
 from bench._world import World, new_world
-from runtime.bell import Bell
-from runtime.clock import current_instant
 from runtime.definitions import CompiledVersion
-from runtime.executions import enrol
 from runtime.settings import Settings
 
 MESSAGES: Final = 2_000
@@ -33,8 +31,6 @@ TEXT: Final[dict[str, Any]] = {
     "purpose": "transactional",
     "respect_quiet_hours": False,
 }
-_LOOK_SECONDS: Final = 0.02
-_STUCK_SECONDS: Final = 600
 
 
 def main(settings: Settings, *, json: bool, small: bool, argv: list[str]) -> int:
@@ -99,7 +95,7 @@ async def _rates(report: Report, race: _Race) -> tuple[list[float], list[float]]
         for number in range(race.rounds):
             people = world.contact_ids[number * messages : (number + 1) * messages]
             report.say(f"round {number + 1}: {messages:,} texts each")
-            seconds = await _text_by_callboard(world, worker, race.version, people)
+            seconds = await send_to(world, worker, race.version, people, "sms")
             ours.append(messages / seconds)
             bare.append(messages / await _text_barely(world, race.integration, people, slots))
     return ours, bare
@@ -108,22 +104,6 @@ async def _rates(report: Report, race: _Race) -> tuple[list[float], list[float]]
 def _keys(settings: Settings) -> str:
     assert settings.secret_keys is not None
     return settings.secret_keys.get_secret_value()
-
-
-async def _text_by_callboard(
-    world: World, worker: Worker, version: CompiledVersion, people: Sequence[UUID]
-) -> float:
-    """Seconds from the enrolment's commit until the last run has ended, its result recorded."""
-    bell = Bell(world.pool, world.wake_bucket)
-    async with world.pool.acquire() as db, db.transaction():
-        await enrol(db, await current_instant(db), version, people)
-    began = time.perf_counter()
-    await bell.ring_families(["sms"])
-    async with asyncio.timeout(_STUCK_SECONDS):
-        while not await world.is_over(version):
-            worker.check()
-            await asyncio.sleep(_LOOK_SECONDS)
-    return time.perf_counter() - began
 
 
 async def _text_barely(

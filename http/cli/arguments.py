@@ -17,6 +17,7 @@ SIZES = {
     "inward": ("--contacts", "contacts that Callboard and the floor bring through"),
     "bulk": ("--rows", "rows of CSV that are imported"),
     "api": ("--each", "actions that each of the 50 clients creates"),
+    "email": ("--messages", "mails of each round"),
     "sms": ("--messages", "texts of each round"),
     "latency": ("--times", "enrolments that are measured"),
 }

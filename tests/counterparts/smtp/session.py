@@ -23,8 +23,6 @@ LONGEST_COMMAND: Final = 4_096
 LARGEST_MAIL: Final = 35 << 20
 
 _PATH: Final = re.compile(rb"(?i:FROM|TO):\s*<([^<>\x00-\x20\x7f]*)>((?: [!-~]+)*)")
-_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_LONG: Final = re.compile(rb"[^\n]{1000}")
 
 
 class Session(asyncio.Protocol):
@@ -290,8 +288,7 @@ class Session(asyncio.Protocol):
         del self._buffer[:behind]
         self._looked_until = 0
         self._takes_content = False
-        if content.startswith(b".") or b"\n." in content:
-            content = re.sub(rb"(?m)^\.", b"", content)
+        content = content.removeprefix(b".").replace(b"\r\n.", b"\r\n")
 
         def act() -> None:
             assert self._sender is not None
@@ -308,9 +305,10 @@ class Session(asyncio.Protocol):
     def _complaint(self, content: bytes) -> str | None:
         if len(content) > LARGEST_MAIL:
             return "552 5.3.4 the mail is too large"
-        if _BARE.search(content):
+        ends = content.count(b"\r\n")
+        if content.count(b"\n") != ends or content.count(b"\r") != ends:
             return "550 5.6.11 a bare line break"
-        if _LONG.search(content):
+        if max(map(len, content.split(b"\r\n"))) > 998:
             return "550 5.6.0 a line is longer than 998 octets"
         if not content.isascii() and not self._parameters & {b"BODY=8BITMIME", b"SMTPUTF8"}:
             return "554 5.6.1 eight bits that were not announced"
