@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import aiosmtplib
 from aiosmtplib.email import quote_address
@@ -86,9 +86,9 @@ class Conversation(asyncio.Protocol):
     @classmethod
     def taken_over(cls, client: aiosmtplib.SMTP, timeout_seconds: float) -> Conversation:
         """Go on with a connection that a client has opened; the client is of no more use."""
-        assert isinstance(client.transport, asyncio.Transport)
-        extensions = frozenset(client.esmtp_extensions)
-        return cls(client.transport, extensions, timeout_seconds)
+        assert client.transport is not None, "it is connected"
+        transport = cast("asyncio.Transport", client.transport)  # uvloop's are no subclasses
+        return cls(transport, frozenset(client.esmtp_extensions), timeout_seconds)
 
     @property
     def is_open(self) -> bool:
