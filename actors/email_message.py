@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Final
 from uuid import UUID
@@ -34,6 +34,7 @@ from actors.mail_reports import CHANNEL, MailReport, report_mails
 from actors.mail_templates import plain_of, read_templates
 from actors.mail_tracking import TRACKING, tracked
 from actors.message_permission import PERMISSION, Purpose, check_messages, terms
+from actors.sendgrid_events import smtpapi
 from actors.test_mode import recorded
 from runtime.effect import Effect, Result, Sent
 from runtime.failures import Failure, Kind
@@ -127,6 +128,9 @@ async def send(effect: Effect, tools: Tools) -> Result:
     if isinstance(attachments, Failure):
         return attachments
     envelope, message_id = _envelope(effect, tools.house, *content, attachments)
+    if post.settings.is_sendgrid:
+        told = token_header("X-SMTPAPI", smtpapi(effect.id))
+        envelope = replace(envelope, content=told + envelope.content)
     posted = await post.send(envelope)
     match posted:
         case Failure():

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from actors.addresses import is_phone_number, single_line
 from actors.contact_addresses import normalize_email
 from actors.rendered import UnusableError
+from actors.sendgrid_events import public_key
 
 MOST_ADDRESSES: Final = 1000
 
@@ -35,6 +36,14 @@ def _url(text: str) -> str:
     if not _URL.fullmatch(text):
         raise PydanticCustomError("url", "a link begins with http:// or https:// and names a host")
     return text.rstrip("/")
+
+
+def _public_key(text: str) -> str:
+    try:
+        public_key(text)
+    except ValueError as error:
+        raise PydanticCustomError("public_key", "{reason}", {"reason": str(error)}) from None
+    return text.strip()
 
 
 Line = Annotated[str, StringConstraints(max_length=500), AfterValidator(single_line)]
@@ -62,7 +71,12 @@ class Smtp(Settings):
     username: Line | None = None
     connections: Annotated[int, Field(ge=1, le=50)] = 4
     timeout_seconds: Annotated[float, Field(gt=0, le=120)] = 20.0
-    webhook_public_key: Line | None = None
+    webhook_public_key: Annotated[Line, AfterValidator(_public_key)] | None = None
+
+    @property
+    def is_sendgrid(self) -> bool:
+        """Whether it is SendGrid's relay, or something that reports as SendGrid does."""
+        return self.webhook_public_key is not None or self.host.lower().endswith("sendgrid.net")
 
 
 class Twilio(Settings):

@@ -28,18 +28,17 @@ _BARE_AGENT: Final = "Mozilla/5.0"
 _LONGEST_AGENT: Final = 1_000
 
 
-def machine_sign(
-    method: str, headers: Mapping[str, str], since_sending: timedelta | None
-) -> str | None:
-    """Say by what a request is seen to be a machine's: head, prefetch, agent or soon; or None."""
+def machine_sign(method: str, headers: Mapping[str, str]) -> str | None:
+    """Say by what a request is seen to be a machine's: head, prefetch, agent; or None."""
     if method == "HEAD":
         return "head"
     purposes = (headers.get(n, "") for n in ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"))
     if any("prefetch" in purpose or "preview" in purpose for purpose in map(str.lower, purposes)):
         return "prefetch"
-    agent = headers.get("User-Agent", "").strip()[:_LONGEST_AGENT]
-    if agent in ("", _BARE_AGENT) or _AGENTS.search(agent):
-        return "agent"
-    if since_sending is not None and since_sending < SOON:
-        return "soon"
-    return None
+    return agent_sign(headers.get("User-Agent", ""))
+
+
+def agent_sign(agent: str) -> str | None:
+    """Say whether a program names itself as one that nobody reads mail with: agent, or None."""
+    agent = agent.strip()[:_LONGEST_AGENT]
+    return "agent" if agent in ("", _BARE_AGENT) or _AGENTS.search(agent) else None

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
 
+from actors.mail_machines import SOON
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
@@ -113,7 +114,7 @@ async def take_mail_reports(
     ids = sorted({report.effect_id for report in reports})
     rows = await db.fetch(queries.find_mails, account_id, ids, integration_id)
     mails = {row["id"]: row for row in rows}
-    known = [report for report in reports if report.effect_id in mails]
+    known = [_judged(r, mails[r.effect_id]) for r in reports if r.effect_id in mails]
     if not known:
         return TakenReports({})
     contacts = [row["contact_id"] for row in rows if row["contact_id"] is not None]
@@ -125,6 +126,16 @@ async def take_mail_reports(
         _, rung = await take_in(db, events)
         bells |= rung
     return TakenReports(mails, bells)
+
+
+def _judged(report: MailReport, mail: asyncpg.Record) -> MailReport:
+    """Flag as a machine's what was opened or followed within seconds of sending."""
+    sent_at, at = mail["dispatched_at"], report.occurred_at
+    is_reading = report.status in ("opened", "clicked")
+    if not is_reading or sent_at is None or at is None or at - sent_at >= SOON:
+        return report
+    status: Any = f"machine_{report.status}"
+    return replace(report, status=status, payload={**report.payload, "sign": "soon"})
 
 
 async def _suppress(

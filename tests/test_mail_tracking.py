@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from actors.mail_machines import SOON, machine_sign
 from runtime.deliveries import rank
-from tests.mail_board import HTML, PUBLIC_URL, READER, Board, open_board
+from tests.mail_board import HTML, PUBLIC_URL, Board, open_board
 from tests.stand_ins import WorldWith
 
 A_MINUTE = {"minutes": 1}
@@ -164,12 +163,20 @@ async def test_machines_are_kept_and_flagged_and_satisfy_no_wait(board: Board) -
 
 @pytest.mark.parametrize("told", PEOPLE)
 def test_picture_proxies_and_odd_telephones_are_people(told: dict[str, str]) -> None:
-    assert machine_sign("GET", {"User-Agent": told["User_Agent"]}, SOON) is None
+    assert machine_sign("GET", {"User-Agent": told["User_Agent"]}) is None
 
 
-def test_what_comes_within_seconds_of_sending_is_a_machine() -> None:
-    assert machine_sign("GET", READER, SOON - timedelta(seconds=1)) == "soon"
-    assert machine_sign("GET", READER, None) is None
+@pytest.mark.parametrize(("seconds", "event_type"), [(-3, "email_machine_open"), (0, "email_open")])
+async def test_what_comes_within_seconds_of_sending_is_a_machine(
+    board: Board, seconds: int, event_type: str
+) -> None:
+    await board.run(await board.mailing())
+    sent_at = (await board.effect())["dispatched_at"]
+    now = await board.pool.fetchval("SELECT current_instant()")
+    # The clock goes on by itself besides.
+    await board.world.advance(seconds=(SOON - (now - sent_at)).total_seconds() + seconds)
+    await board.ask(board.pixel())
+    assert await board.event_types() == [event_type]
 
 
 # Waits, from end to end

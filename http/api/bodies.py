@@ -42,7 +42,7 @@ BodyModel = TypeVar("BodyModel", bound=Body)
 
 async def keep_body(request: web.Request) -> bytes:
     """Read the body before its handler does, within the largest bound that any route has."""
-    raw = await _read(request, LARGEST_KEPT)
+    raw = await read_raw(request, LARGEST_KEPT)
     request[KEPT_BODY] = raw
     return raw
 
@@ -55,7 +55,7 @@ async def read_body(
     kept = request.get(KEPT_BODY)
     if kept is not None and len(kept) > largest:
         raise _too_large(largest)
-    raw = await _read(request, largest) if kept is None else kept
+    raw = await read_raw(request, largest) if kept is None else kept
     _check_values(_parse(raw))
     try:
         return model.model_validate_json(raw)
@@ -72,7 +72,7 @@ def _check_media_type(request: web.Request) -> None:
         raise Problem(415, "unsupported_charset", "JSON is written in UTF-8.")
 
 
-async def _read(request: web.Request, largest: int) -> bytes:
+async def read_raw(request: web.Request, largest: int) -> bytes:
     """Read at most `largest` bytes (after decompression) within READ_SECONDS."""
     raw = bytearray()
     try:

@@ -76,9 +76,8 @@ async def _take(request: web.Request, effect_id: UUID, what: str, target: str) -
     mail = await pool.fetchrow(queries.find_mail, effect_id)
     if mail is None:  # its run is past its retention
         return
-    sent_at, now = mail["dispatched_at"], mail["now"]
-    sign = machine_sign(request.method, request.headers, sent_at and now - sent_at)
-    report = _report_of(effect_id, what, target, now, sign)
+    sign = machine_sign(request.method, request.headers)
+    report = _report_of(effect_id, what, target, mail["now"], sign)
     taken = await report_mails(pool, mail["account_id"], [report])
     await ring_bells(request, taken.bells)
 
@@ -89,7 +88,9 @@ def _report_of(
     status: Any = what if sign is None else f"machine_{what}"
     payload = {"url": target or None, "sign": sign}
     payload = {name: value for name, value in payload.items() if value is not None}
-    return MailReport(effect_id, status, "tracking", payload=payload, key=_key(target, now))
+    return MailReport(
+        effect_id, status, "tracking", payload=payload, key=_key(target, now), occurred_at=now
+    )
 
 
 def _key(target: str, now: datetime) -> str:

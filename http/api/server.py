@@ -47,6 +47,7 @@ from api import (
     pipeline_stages,
     pipelines,
     references,
+    sendgrid,
     tags,
     tasks,
     teams,
@@ -136,6 +137,7 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *twilio.PUBLIC_ROUTES,
     *unsubscribe.PUBLIC_ROUTES,
     *mail_tracking.PUBLIC_ROUTES,
+    *sendgrid.PUBLIC_ROUTES,
 )
 """What providers call back and what links in messages lead to."""
 

@@ -7,8 +7,8 @@ WHERE f.account_id = $1 AND f.id = ANY ($2::uuid[]) AND f.kind = 'email.message'
   AND ($3::uuid IS NULL OR f.integration_id = $3);
 
 -- name: find_mail
--- The mail that a signed token names: whose it is, and when it went out.
-SELECT f.account_id, f.dispatched_at, current_instant() AS now
+-- The mail that a signed token names: whose it is; and what time it is.
+SELECT f.account_id, current_instant() AS now
 FROM effects f
 WHERE f.id = $1 AND f.kind = 'email.message';
 
