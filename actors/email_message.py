@@ -31,7 +31,7 @@ from actors.mail_conversation import Envelope
 from actors.mail_marketing import footer_of, unsubscribe_url
 from actors.mail_replies import Bounced
 from actors.mail_reports import CHANNEL, MailReport, report_mails
-from actors.mail_templates import plain_of, read_templates
+from actors.mail_templates import plain_of, read_template
 from actors.mail_tracking import TRACKING, tracked
 from actors.message_permission import PERMISSION, Purpose, check_messages, terms
 from actors.sendgrid_events import smtpapi
@@ -127,7 +127,7 @@ async def send(effect: Effect, tools: Tools) -> Result:
     attachments = await _attachments(effect, tools)
     if isinstance(attachments, Failure):
         return attachments
-    envelope, message_id = _envelope(effect, tools.house, *content, attachments)
+    envelope, message_id = _envelope(effect, tools.house, content, attachments)
     if post.settings.is_sendgrid:
         told = token_header("X-SMTPAPI", smtpapi(effect.id))
         envelope = replace(envelope, content=told + envelope.content)
@@ -157,19 +157,23 @@ async def _bounced(bounced: Bounced, effect: Effect, tools: Tools) -> Failure:
     return Failure(Kind.REFUSED, "bounced", f"the server refused the recipient ({said})")
 
 
-async def _content(effect: Effect, tools: Tools) -> tuple[str, str] | Failure:
+Content = tuple[str, str, Mapping[str, bytes]]
+"""HTML, text, and those of their lines that are encoded already."""
+
+
+async def _content(effect: Effect, tools: Tools) -> Content | Failure:
     asked = effect.request
     named = asked.get("template")
     if named is None:
-        return asked["html"], asked["text"]
+        return asked["html"], asked["text"], {}
     key = effect.account_id, UUID(named["id"]), named["version"]
-    template = (await read_templates(tools.house.pool, [key])).get(key)
+    template = await read_template(tools.house.pool, key)
     if template is None:
         return Failure(
             Kind.INVALID_CONFIG, "template_unknown", "the template was deleted meanwhile"
         )
     try:
-        return template.render(asked["context"])
+        return *template.render(asked["context"]), template.lines
     except TemplateError as error:
         return Failure(Kind.INVALID_CONFIG, error.code, str(error))
 
@@ -208,9 +212,10 @@ async def _read(account_id: UUID, ids: Sequence[UUID], house: House) -> list[Att
 
 
 def _envelope(
-    effect: Effect, house: House, html: str, text: str, attachments: bytes
+    effect: Effect, house: House, content: Content, attachments: bytes
 ) -> tuple[Envelope, str]:
     asked = effect.request
+    html, text, lines = content
     sender, recipient = on_the_wire(asked["from_email"]), on_the_wire(effect.address or "")
     reply_to = asked["reply_to"] and on_the_wire(asked["reply_to"])
     is_unicode = not (sender + recipient + (reply_to or "")).isascii()
@@ -228,12 +233,13 @@ def _envelope(
     footer = ""
     if asked[PERMISSION]["purpose"] == "marketing":
         url = unsubscribe_url(house, effect.id)
-        footer, lines = footer_of(asked["postal_address"], url)
-        text = text.rstrip("\n") + lines
+        footer, below = footer_of(asked["postal_address"], url)
+        text = text.rstrip("\n") + below
         head.append(token_header("List-Unsubscribe", f"<{url}>"))
         head.append(token_header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     html = tracked(html, house, effect.id, asked.get(TRACKING) or {}, footer)
-    return Envelope(sender, recipient, mail(head, text, html, attachments), is_unicode), message_id
+    whole = mail(head, text, html, attachments, lines)
+    return Envelope(sender, recipient, whole, is_unicode), message_id
 
 
 def on_the_wire(address: str) -> str:

@@ -4,27 +4,31 @@ A mail is always of one build: a head, then text and HTML as alternatives, then 
 nothing has to be taken apart into a tree and put together again for each recipient: headers are
 written as they stand where they need no encoding, and folded by the standard library where they do;
 bodies are quoted-printable (RFC 2045), in which no boundary of ours can come up, since `=_` is no
-code of it. tests/test_mail_bytes.py holds the bytes to what `EmailMessage` makes of the same.
+code of it. Lines that a template has for everybody are encoded once for each of its versions.
+tests/test_mail_bytes.py holds the bytes to what `EmailMessage` makes of the same.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
+_NONE: Final[Mapping[str, bytes]] = MappingProxyType({})
 _MIXED: Final = b"=_callboard_mixed"
 _EITHER: Final = b"=_callboard_either"
 _LONGEST_LINE: Final = 76
 _PLAIN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _BREAKS: Final = re.compile(r"\r\n|\r|\n")
+_FIELD: Final = re.compile(r"\{[{%#]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 _BEFORE_TEXT: Final = (
@@ -108,13 +112,27 @@ def _encoded_words(name: str, value: str) -> str:
     return words.encode(linesep="\r\n")
 
 
-def body(text: str) -> bytes:
-    """Encode a text as quoted-printable with CRLF, a line break at its end."""
-    raw = _BREAKS.sub("\n", text).encode()
-    if not raw.endswith(b"\n"):
-        raw += b"\n"
-    # Not b2a_qp's own care for line breaks: it looks at the first one and takes all to be alike.
-    return binascii.b2a_qp(raw, istext=True).replace(b"\n", b"\r\n")
+def quoted(line: str) -> bytes:
+    """Encode one line as quoted-printable, with soft line breaks where it is long."""
+    return binascii.b2a_qp(line.encode(), istext=True).replace(b"\n", b"\r\n")
+
+
+def quoted_lines(source: str) -> dict[str, bytes]:
+    """Encode the lines of a template that have no merge field in them, to be given to `mail`."""
+    lines = _BREAKS.sub("\n", source).split("\n")
+    return {line: quoted(line) for line in lines if not _FIELD.search(line)}
+
+
+def body(text: str, known: Mapping[str, bytes] = _NONE) -> bytes:
+    """Encode a text as quoted-printable with CRLF, a line break at its end.
+
+    A line is encoded the same wherever it stands, so that those in `known` need not be again.
+    """
+    lines = (_BREAKS.sub("\n", text) if "\r" in text else text).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    encoded = [known.get(line) or quoted(line) for line in lines]
+    return b"\r\n".join((*encoded, b"")) or b"\r\n"
 
 
 def attached(attachments: Sequence[Attachment]) -> bytes:
@@ -137,9 +155,16 @@ def _part(attachment: Attachment) -> bytes:
     return b"--" + _MIXED + b"\r\n" + part.as_bytes()
 
 
-def mail(head: Iterable[bytes], text: str, html: str, attachments: bytes = b"") -> bytes:
-    """Put a mail together: its headers, both bodies, and what `attached` gave."""
-    either = (_BEFORE_TEXT, body(text), _BEFORE_HTML, body(html), _AFTER_HTML)
+def mail(
+    head: Iterable[bytes],
+    text: str,
+    html: str,
+    attachments: bytes = b"",
+    known: Mapping[str, bytes] = _NONE,
+) -> bytes:
+    """Put a mail together: its headers, both bodies, what `attached` and `quoted_lines` gave."""
+    bodies = body(text, known), body(html, known)
+    either = (_BEFORE_TEXT, bodies[0], _BEFORE_HTML, bodies[1], _AFTER_HTML)
     if not attachments:
         return b"".join((*head, *either))
     inner = (either[0].removeprefix(b"MIME-Version: 1.0\r\n"), *either[1:])

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 import aiosmtplib
-from aiosmtplib.email import quote_address
 
 from actors.mail_replies import Lost, Said, Stage
 
@@ -23,7 +22,7 @@ STAGES: Final[tuple[Stage, ...]] = ("MAIL", "RCPT", "DATA", "content")
 IDLE_SECONDS: Final = 60.0
 LARGEST_REPLY: Final = 32_768
 _LEAVE_SECONDS: Final = 1.0
-_PLAIN: Final = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_UNFIT: Final = re.compile(r"[\x00-\x20\x7f<>]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +260,6 @@ class Conversation(asyncio.Protocol):
 
 
 def _quoted(address: str) -> str:
-    return f"<{address}>" if _PLAIN.fullmatch(address) else quote_address(address)
+    if _UNFIT.search(address):
+        raise ValueError("an address holds what would end it on a command line")
+    return f"<{address}>"

@@ -168,7 +168,8 @@ def failure_of_connection(error: Exception) -> Failure:
     if isinstance(error, aiosmtplib.SMTPResponseException):
         message = f"the server answered {error.code} to the connection"
         return Failure(Kind.SERVICE_UNAVAILABLE, f"smtp_{error.code}", message)
-    if isinstance(error, (aiosmtplib.SMTPNotSupported, ValueError)):
+    # How the client says that STARTTLS or AUTH is not offered.
+    if type(error) is aiosmtplib.SMTPException or isinstance(error, ValueError):
         return Failure(Kind.INVALID_CONFIG, "smtp_not_supported", "the server lacks what is set up")
     return NO_CONNECTION
 

@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 from inscriptis import get_text
 
+from actors.mail_bytes import quoted_lines
 from runtime.templates import TemplateError, Text, compile_text
 from sql import load
 
@@ -28,10 +29,14 @@ _LINES: Final = re.compile(r"\n{3,}")
 
 @dataclass(frozen=True, slots=True)
 class MailTemplate:
-    """One version of a template, compiled; `text` is None where it is made of the rendered HTML."""
+    """One version of a template, compiled; `text` is None where it is made of the rendered HTML.
+
+    `lines` are those that are the same in all mails, as they stand in one.
+    """
 
     html: Text
     text: Text | None
+    lines: Mapping[str, bytes]
 
     @property
     def fields(self) -> frozenset[str]:
@@ -47,7 +52,8 @@ class MailTemplate:
 def compile_mail(html: str, text: str | None) -> MailTemplate:
     """Compile a template's version; raises TemplateError."""
     compiled = compile_text(html, html=True)
-    return MailTemplate(compiled, _generated(html) if text is None else compile_text(text))
+    plain = _generated(html) if text is None else compile_text(text)
+    return MailTemplate(compiled, plain, quoted_lines(f"{plain.source if plain else ''}\n{html}"))
 
 
 def plain_of(html: str) -> str:
@@ -89,6 +95,11 @@ class Fetches(Protocol):
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Read rows."""
+
+
+async def read_template(db: Fetches, key: tuple[UUID, UUID, int]) -> MailTemplate | None:
+    """Read one version, by account, template and number; None when it was deleted."""
+    return _compiled.get(key) or (await read_templates(db, [key])).get(key)
 
 
 async def read_templates(

@@ -14,10 +14,12 @@ from actors.mail_bytes import (
     Attachment,
     address_header,
     attached,
+    body,
     header,
     mail,
     one_line,
     plain_address_header,
+    quoted_lines,
 )
 from actors.mail_links import rewritten
 from actors.mail_marketing import footer_of
@@ -92,6 +94,16 @@ def test_a_mail_is_read_as_what_the_standard_library_makes_of_the_same(
     assert (shown(phrase), address) == (name, "ada@acme.test")
     assert all(len(line) <= 998 for line in ours.split(b"\r\n"))
     assert b"\n" not in ours.replace(b"\r\n", b"")
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts, texts)
+def test_lines_that_a_template_has_encoded_are_the_same_in_every_mail(
+    template: str, text: str
+) -> None:
+    known = quoted_lines(template)
+    for rendered in (template, text, template + text):
+        assert body(rendered, known) == body(rendered)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def make_certificates(folder: Path, *names: str) -> Certificates:
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
     alternatives = alternatives or [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     of_server = _certificate("Post", own, "Authority", signing, alternatives)
+    folder.mkdir(exist_ok=True)
     trusted = folder / "authority.pem"
     trusted.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     pair = folder / "server.pem"

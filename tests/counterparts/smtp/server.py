@@ -110,6 +110,10 @@ class PostOffice:
         """Wait until conversations have come to this stage so often, whatever became of them."""
         await self._until(lambda: self._met[stage] >= times)
 
+    async def is_left(self) -> None:
+        """Wait until every connection has ended."""
+        await self._until(lambda: not self.sessions)
+
     def reached(self, stage: Stage) -> int:
         """How often conversations have come to this stage."""
         return self._met[stage]
@@ -121,6 +125,11 @@ class PostOffice:
                 session.transport.close()
 
     # What its sessions do with it
+
+    def leave(self, session: Session) -> None:
+        """Forget a connection that has ended."""
+        self.sessions.discard(session)
+        self._changed.set()
 
     def offers(self, *, is_secure: bool) -> Iterable[str]:
         """The extensions, as EHLO is told them."""

@@ -58,7 +58,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget what was begun."""
         self.transport = None
-        self._office.sessions.discard(self)
+        self._office.leave(self)
 
     def data_received(self, data: bytes) -> None:
         """Take commands and content as they come, also several at once (RFC 2920)."""
