@@ -80,7 +80,7 @@ class Session(asyncio.Protocol):
         for line in lines[:-1]:
             self._out.append(f"{line[:3]}-{line[4:]}\r\n".encode())
         self._out.append(f"{lines[-1]}\r\n".encode())
-        if lines[-1][0] in "45":
+        if lines[-1].startswith(("4", "5")):
             self._office.refusals[lines[-1][:3]] += 1
 
     def drop(self) -> None:
