@@ -69,6 +69,7 @@ class Conversation(asyncio.Protocol):
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _buffer: bytearray = field(default_factory=bytearray)
     _text: list[str] = field(default_factory=list)
+    _owed: int = 0
     _giving: _Giving | None = None
     _must_reset: bool = False
     _timer: asyncio.TimerHandle | None = None
@@ -111,7 +112,7 @@ class Conversation(asyncio.Protocol):
         done = self._loop.create_future()
         giving = _Giving(commands[at_once:], envelope.content, done, resets)
         self._giving = giving
-        self._write(b"".join(commands[:at_once]))
+        self._write(b"".join(commands[:at_once]), len(commands[:at_once]))
         try:
             return await giving.done
         finally:
@@ -151,16 +152,19 @@ class Conversation(asyncio.Protocol):
     # What comes from the transport
 
     def data_received(self, data: bytes) -> None:
-        """Take replies; what nobody has asked for is a farewell, or no SMTP."""
+        """Take replies; what was not asked for when it was sent is a farewell, or no SMTP."""
         self._buffer += data
+        owed = self._owed
         while (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end]).rstrip(b"\r")
             del self._buffer[: end + 1]
-            if not line[:3].isdigit() or self._giving is None:
+            if not line[:3].isdigit() or not owed or self._giving is None:
                 return self._break()
             self._text.append(line[4:].decode("utf-8", "replace").strip())
             if line[3:4] != b"-":
                 text, self._text = "\n".join(self._text), []
+                owed -= 1
+                self._owed -= 1
                 self._replied(self._giving, int(line[:3]), text)
         if len(self._buffer) + sum(map(len, self._text)) > LARGEST_REPLY:
             return self._break()
@@ -226,7 +230,8 @@ class Conversation(asyncio.Protocol):
         content = giving.content.replace(b"\r\n.", b"\r\n..")
         self._write((b"." if content.startswith(b".") else b"") + content + b".\r\n")
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, replies: int = 1) -> None:
+        self._owed += replies
         self.transport.write(data)
         self._unsent = self.transport.get_write_buffer_size()
         self._wait(self.timeout_seconds)
