@@ -44,6 +44,7 @@ SCRUBS: Final = (
     queries.end_course_grants,
     queries.drop_lesson_progress,
     queries.scrub_consents,
+    queries.drop_people,
     queries.drop_tags,
     queries.drop_timers,
     queries.drop_files,

@@ -9,7 +9,10 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from actors.addresses import Link
 from actors.fields import MERGE_FIELDS, Config, MergeValue, incomplete, template
 
+# Limits of the Send API: developers.facebook.com/docs/messenger-platform/reference/send-api.
 MOST_QUICK_REPLIES: Final = 13
+LONGEST_TEXT: Final = 2000
+LONGEST_TITLE: Final = 20
 
 MessageTag = Literal[
     "CONFIRMED_EVENT_UPDATE", "POST_PURCHASE_UPDATE", "ACCOUNT_UPDATE", "HUMAN_AGENT"
@@ -18,12 +21,12 @@ MessageTag = Literal[
 
 MessageText = Annotated[
     str,
-    Field(min_length=1, max_length=2000, json_schema_extra=MERGE_FIELDS),
+    Field(min_length=1, max_length=LONGEST_TEXT, json_schema_extra=MERGE_FIELDS),
     AfterValidator(template),
 ]
 ReplyTitle = Annotated[
     str,
-    Field(min_length=1, max_length=20, json_schema_extra=MERGE_FIELDS),
+    Field(min_length=1, max_length=LONGEST_TITLE, json_schema_extra=MERGE_FIELDS),
     AfterValidator(template),
 ]
 ReplyPayload = Annotated[

@@ -21,7 +21,7 @@ from runtime.templates import TemplateError, compile_value
 BY_ID: Final = frozenset(
     {
         "user", "team", "campaign", "pipeline", "stage", "template", "file", "course",
-        "integration",
+        "integration", "page",
     }
 )  # fmt: skip
 """Kinds whose rows are named by their id."""

@@ -106,6 +106,9 @@ async def lived(world: World, admin: Caller) -> UUID:
         " FROM effects",
         PHONE,
     )
+    await world._add(
+        "messenger_people", account_id=world.account_id, page="1", psid="2", contact_id=zeb
+    )
     campaign = await world._add(
         "campaigns", account_id=world.account_id, name="C", workflow_id=workflow
     )

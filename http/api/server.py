@@ -40,6 +40,7 @@ from api import (
     imports,
     integrations,
     mail_tracking,
+    messenger,
     notes,
     operations,
     opportunities,
@@ -130,6 +131,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *imports.ROUTES,
     *access_tokens.ROUTES,
     *audit.ROUTES,
+    *messenger.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
@@ -138,6 +140,7 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *unsubscribe.PUBLIC_ROUTES,
     *mail_tracking.PUBLIC_ROUTES,
     *sendgrid.PUBLIC_ROUTES,
+    *messenger.PUBLIC_ROUTES,
 )
 """What providers call back and what links in messages lead to."""
 

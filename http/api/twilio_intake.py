@@ -94,16 +94,21 @@ class Callback:
 
     async def transact(self, act: Callable[[Connection], Awaitable[Made]]) -> Made:
         """Act in a transaction when it is this callback's turn; a deadlock is tried again."""
-        pool = self.request.app[SERVICES].pool
-        async with self.request.app[INTAKE].turn():
-            for left in reversed(range(TRIES)):
-                try:
-                    async with pool.acquire() as db, db.transaction():
-                        return await act(db)
-                except TRANSIENT:
-                    if not left:
-                        raise
-        raise AssertionError("unreachable")
+        return await transact(self.request, act)
+
+
+async def transact(request: web.Request, act: Callable[[Connection], Awaitable[Made]]) -> Made:
+    """Act in a transaction when it is this request's turn; a deadlock is tried again."""
+    pool = request.app[SERVICES].pool
+    async with request.app[INTAKE].turn():
+        for left in reversed(range(TRIES)):
+            try:
+                async with pool.acquire() as db, db.transaction():
+                    return await act(db)
+            except TRANSIENT:
+                if not left:
+                    raise
+    raise AssertionError("unreachable")
 
 
 async def receive(request: web.Request) -> Callback:

@@ -33,6 +33,11 @@ SKIPPED: Final[Mapping[str, str]] = {
     "consent_withdrawn": "The contact has withdrawn consent.",
     "integration_disabled": "The integration that it would have gone out by is disabled.",
     "integration_removed": "The integration that it would have gone out by was removed.",
+    "outside_messaging_window": (
+        "The person has not written to the page within 24 hours, and no tag permits the message."
+    ),
+    "person_unlinked": "The person on Messenger is no longer this contact.",
+    "contact_not_on_messenger": "The contact is nobody whom the page knows on Messenger.",
     "always_quiet": "At every hour it is quiet in one of the zones that the number may be in.",
 }
 """Reasons for not doing something that need no further values."""

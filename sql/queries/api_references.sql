@@ -24,6 +24,10 @@ WHERE NOT CASE w.kind
     WHEN 'integration' THEN EXISTS (
         SELECT FROM integrations i
         WHERE i.account_id = $1 AND i.id = w.target::uuid AND i.deleted_at IS NULL)
+    WHEN 'page' THEN EXISTS (
+        SELECT FROM integrations i
+        WHERE i.account_id = $1 AND i.id = w.target::uuid AND i.kind = 'facebook'
+          AND i.deleted_at IS NULL AND i.disabled_at IS NULL)
     WHEN 'custom_field' THEN EXISTS (
         SELECT FROM custom_fields f WHERE f.account_id = $1 AND f.key = w.target)
     ELSE true

@@ -7,6 +7,9 @@ SELECT x.channel, c.phone_normalized
 FROM contacts c, unnest(ARRAY['sms', 'voice']) AS x (channel)
 WHERE c.account_id = $1 AND c.id = $2 AND c.phone_normalized IS NOT NULL
 UNION
+SELECT 'messenger', m.address
+FROM messenger_people m WHERE m.account_id = $1 AND m.contact_id = $2
+UNION
 SELECT f.channel, f.address
 FROM effects f
 WHERE f.account_id = $1 AND f.contact_id = $2 AND f.channel IS NOT NULL AND f.address IS NOT NULL
@@ -165,6 +168,10 @@ DELETE FROM lesson_progress n WHERE n.account_id = $1 AND n.contact_id = $2;
 -- name: scrub_consents
 -- That consent was given and withdrawn stays, with when; where and how does not.
 UPDATE consents n SET source = '', wording = '' WHERE n.account_id = $1 AND n.contact_id = $2;
+
+-- name: drop_people
+-- Who it is on Messenger.
+DELETE FROM messenger_people m WHERE m.account_id = $1 AND m.contact_id = $2;
 
 -- name: drop_tags
 -- What it was tagged with.

@@ -55,8 +55,17 @@ WHERE c.account_id = $1 AND c.id = $2
        OR (t.channel, t.address) IN (
            SELECT f.channel, f.address FROM effects f
            WHERE f.contact_id = c.id AND f.address IS NOT NULL
+       )
+       OR t.channel = 'messenger' AND t.address IN (
+           SELECT m.address FROM messenger_people m
+           WHERE m.account_id = c.account_id AND m.contact_id = c.id
        ))
 ORDER BY t.channel, t.address;
+
+-- name: messenger_people
+-- Who it is on Messenger.
+SELECT to_jsonb(t) AS row FROM messenger_people t
+WHERE t.account_id = $1 AND t.contact_id = $2 ORDER BY t.page, t.psid;
 
 -- name: workflow_executions
 -- Its runs.

@@ -1,0 +1,208 @@
+"""Messenger's webhook, and who a contact is on Messenger.
+
+A webhook proves that it is Facebook's by the signature over its raw bytes with the app's secret;
+an unknown integration is refused like a wrong signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import StringConstraints
+
+from actors.integrations import Integration
+from actors.messenger_events import PersonEvent, read_events
+from actors.messenger_message import CHANNEL, address_of, queries
+from actors.messenger_people import reference_of, take_event
+from api.access import Permission
+from api.answers import answer
+from api.bodies import Body
+from api.calls import SERVICES, Call, PublicRoute, Route
+from api.problems import Problem, conflict, invalid, not_found
+from api.shown import Shown
+from api.twilio_intake import INTAKE, transact
+from runtime import log
+from runtime.bells import Bells
+from runtime.clock import current_instant
+from runtime.configuration import Fault
+from runtime.database import Connection
+from runtime.dispatching import lock_addresses
+
+logger = log.get(__name__)
+
+LARGEST_BODY: Final = 1 << 20
+READ_SECONDS: Final = 10.0
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
+
+async def verify(request: web.Request) -> web.Response:
+    """Answer Facebook's question whether this address is ours: the challenge, for the token."""
+    integration = await _integration(request)
+    asked = request.query
+    wanted = "" if integration is None else integration.secrets.get("verify_token", "")
+    given, challenge = asked.get("hub.verify_token", ""), asked.get("hub.challenge", "")
+    is_ours = bool(wanted) and hmac.compare_digest(given.encode(errors="replace"), wanted.encode())
+    if asked.get("hub.mode") != "subscribe" or not is_ours or not _CHALLENGE.fullmatch(challenge):
+        raise Problem(403, "verify_token_invalid", "The verify token is not the integration's.")
+    return web.Response(text=challenge)
+
+
+async def receive(request: web.Request) -> web.Response:
+    """Take in what Facebook tells; 200, be it new or not. Each event is a transaction."""
+    integration = await _integration(request)
+    raw = await _raw(request)
+    if integration is None or not _is_signed(request, raw, integration.secrets["app_secret"]):
+        raise Problem(403, "signature_invalid", "The request does not bear Facebook's signature.")
+    try:
+        body = json.loads(raw)  # takes halves of cut emoji, which orjson refuses
+    except (ValueError, RecursionError):
+        raise Problem(422, "body_unusable", "The body is no JSON.") from None
+    own = {row["page"] for row in await request.app[SERVICES].pool.fetch(
+        queries.pages, integration.account_id, None
+    )}  # fmt: skip
+    for event in read_events(body):
+        if event.page in own:
+            await _take(request, integration, event)
+    return web.Response(text="EVENT_RECEIVED")
+
+
+async def _take(request: web.Request, integration: Integration, event: PersonEvent) -> None:
+    services = request.app[SERVICES]
+
+    async def take(db: Connection) -> Bells:
+        now = await current_instant(db)
+        return await take_event(db, services.house, integration, event, now)
+
+    bells = await transact(request, take)
+    try:
+        await services.ring(bells.families)
+        if bells.events:
+            await services.ring_events()
+    except Exception:  # whatever it is, the event is committed
+        logger.warning("api.ring_failed", exc_info=True)
+
+
+async def _integration(request: web.Request) -> Integration | None:
+    text = request.match_info["integration_id"]
+    if not _UUID.fullmatch(text):
+        raise Problem(404, "route_not_found", "There is nothing at this address.")
+    found = await request.app[INTAKE].integrations.get(UUID(text))
+    return found if found is not None and found.kind == "facebook" else None
+
+
+async def _raw(request: web.Request) -> bytes:
+    raw = bytearray()
+    async with asyncio.timeout(READ_SECONDS):
+        async for chunk in request.content.iter_any():
+            raw += chunk
+            if len(raw) > LARGEST_BODY:
+                detail = f"A webhook has {LARGEST_BODY} bytes at most."
+                raise Problem(413, "body_too_large", detail)
+    return bytes(raw)
+
+
+def _is_signed(request: web.Request, raw: bytes, app_secret: str) -> bool:
+    given = request.headers.get("X-Hub-Signature-256", "")
+    wanted = f"sha256={hmac.digest(app_secret.encode(), raw, hashlib.sha256).hex()}"
+    return hmac.compare_digest(given.encode(errors="replace"), wanted.encode())
+
+
+class MessengerLink(Body):
+    """The page's integration, and the number by which the page knows the person (PSID)."""
+
+    page_id: UUID
+    psid: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,30}$")]
+
+
+class ShownPerson(Shown):
+    """Who the contact is to one page."""
+
+    page: str
+    psid: str
+    last_inbound_at: datetime | None
+    has_opted_out: bool
+
+
+class ShownInvitation(Shown):
+    """A link to a page; who follows it and writes is known to be the contact."""
+
+    page_id: UUID
+    page: str
+    url: str
+
+
+class ShownMessenger(Shown):
+    """Who a contact is on Messenger, and the links by which it can get there."""
+
+    people: list[ShownPerson]
+    invitations: list[ShownInvitation]
+
+
+async def read(call: Call) -> web.Response:
+    """Show who the contact is to each page, and a link to each page that says who follows it."""
+    contact_id = call.id("contact_id")
+    async with call.pool.acquire() as db:
+        if await db.fetchval(queries.has_contact, call.account_id, contact_id) is None:
+            raise not_found("contact")
+        return answer(await _shown(call, db, contact_id))
+
+
+async def link(call: Call) -> web.Response:
+    """Say which person of a page the contact is; 409 if that person is another contact."""
+    given = await call.body(MessengerLink)
+    contact_id = call.id("contact_id")
+    async with call.transaction() as db:
+        if await db.fetchval(queries.lock_contact, call.account_id, contact_id) is None:
+            raise not_found("contact")
+        page = await db.fetchval(queries.pages, call.account_id, given.page_id)
+        if page is None:
+            raise invalid(Fault("page_id", "page_unknown", "There is no such Facebook page."))
+        address = address_of(page, given.psid)
+        await lock_addresses(db, [call.account_id], [CHANNEL], [address])
+        known = call.account_id, page, given.psid, contact_id, None, None, None
+        person = await db.fetchrow(queries.know_person, *known)
+        if person is None or person["contact_id"] != contact_id:
+            raise conflict("person_taken", "This person is another contact.")
+        shown = await _shown(call, db, contact_id)
+        await call.record(db, "messenger_linked", ("contact", contact_id), None, {"page": page})
+    return answer(shown)
+
+
+async def _shown(call: Call, db: Any, contact_id: UUID) -> dict[str, Any]:
+    people = await db.fetch(queries.people_of_contact, call.account_id, contact_id)
+    rows = await db.fetch(queries.pages, call.account_id, None)
+    try:
+        query = urlencode({"ref": reference_of(call.services.house, contact_id)})
+    except LookupError:  # nothing can be signed without CALLBOARD_SECRET_KEYS
+        rows = []
+    invitations = [{**row, "url": f"https://m.me/{row['page']}?{query}"} for row in rows]
+    return {"people": [dict(row) for row in people], "invitations": invitations}
+
+
+PREFIX: Final = "/hooks/messenger"
+_OF_CONTACT: Final = "/api/v1/contacts/{contact_id}/messenger"
+_SHOWN: Final = {200: ShownMessenger}
+
+ROUTES: Final = (
+    Route("GET", _OF_CONTACT, read, Permission.READ, answers=_SHOWN),
+    Route(
+        "PUT", _OF_CONTACT, link, Permission.EDIT_CONTACTS, MessengerLink,
+        answers=_SHOWN, problems=frozenset({409}),
+    ),
+)  # fmt: skip
+
+PUBLIC_ROUTES: Final = (
+    PublicRoute("GET", f"{PREFIX}/{{integration_id}}", verify),
+    PublicRoute("POST", f"{PREFIX}/{{integration_id}}", receive),
+)

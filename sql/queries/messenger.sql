@@ -1,0 +1,103 @@
+-- name: parties
+-- For each place in the arrays the page's integration, if it is there, and the person that the
+-- contact is on that page; of several the one who wrote last.
+SELECT w.place, i.id AS integration_id, i.disabled_at IS NOT NULL AS is_disabled,
+    p.page, p.psid, p.address
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[])
+    WITH ORDINALITY AS w (account_id, integration_id, contact_id, place)
+LEFT JOIN integrations i ON i.id = w.integration_id AND i.account_id = w.account_id
+    AND i.kind = 'facebook' AND i.deleted_at IS NULL
+LEFT JOIN LATERAL (
+    SELECT m.page, m.psid, m.address
+    FROM messenger_people m
+    JOIN sender_addresses s ON s.integration_id = i.id AND s.address = m.page
+    WHERE m.account_id = w.account_id AND m.contact_id = w.contact_id
+    ORDER BY m.last_inbound_at DESC NULLS LAST, m.psid
+    LIMIT 1
+) p ON true
+ORDER BY w.place;
+
+-- name: standings
+-- What is known of the people at these addresses just before something goes out to them.
+SELECT w.place, m.last_inbound_at, m.contact_id
+FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (account_id, address, place)
+LEFT JOIN messenger_people m ON m.account_id = w.account_id AND m.address = w.address
+ORDER BY w.place;
+
+-- name: contact_of
+-- The contact that a person is.
+SELECT m.contact_id FROM messenger_people m
+WHERE m.account_id = $1 AND m.address = $2;
+
+-- name: lock_contact
+-- Lock a contact; no row when there is none, or it was erased.
+SELECT c.id FROM contacts c
+WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: know_person
+-- Keep what a person did, in whatever order it is told; a link to a contact stays as it is.
+INSERT INTO messenger_people AS m
+    (account_id, page, psid, contact_id, last_inbound_at, delivered_until, read_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (account_id, page, psid) DO UPDATE
+SET contact_id = coalesce(m.contact_id, excluded.contact_id),
+    last_inbound_at = greatest(m.last_inbound_at, excluded.last_inbound_at),
+    delivered_until = greatest(m.delivered_until, excluded.delivered_until),
+    read_until = greatest(m.read_until, excluded.read_until)
+RETURNING m.contact_id, m.delivered_until, m.read_until;
+
+-- name: latest
+-- The action and the run of the message that a person got last.
+SELECT s.action_id, f.execution_id
+FROM effects f
+LEFT JOIN workflow_action_executions s ON s.id = f.step_id
+WHERE f.account_id = $1 AND f.address = $2 AND f.kind = 'messenger.message'
+  AND f.contact_id = $3 AND f.dispatched_at IS NOT NULL
+ORDER BY f.dispatched_at DESC
+LIMIT 1;
+
+-- name: receipts_due
+-- Messages to a person that have come as far as $3, and do not say so: those before an instant,
+-- and those that are named.
+SELECT f.id, f.integration_id, f.provider_id
+FROM effects f
+WHERE f.account_id = $1 AND f.address = $2 AND f.kind = 'messenger.message'
+  AND f.provider_id IS NOT NULL
+  AND (f.dispatched_at <= $4 OR f.provider_id = ANY ($5::text[]))
+  AND NOT EXISTS (
+      SELECT FROM effect_reports r
+      WHERE r.effect_id = f.id AND r.provider_id = f.provider_id AND r.status = $3
+  )
+ORDER BY f.id
+LIMIT 500;
+
+-- name: echoed
+-- The integration of an effect that an echo names.
+SELECT f.integration_id FROM effects f
+WHERE f.account_id = $1 AND f.id = $2 AND f.address = $3 AND f.kind = 'messenger.message';
+
+-- name: pages
+-- The numbers of an account's pages with their integrations, or those of one integration.
+SELECT s.address AS page, i.id AS page_id
+FROM integrations i
+JOIN sender_addresses s ON s.integration_id = i.id
+WHERE i.account_id = $1 AND i.kind = 'facebook' AND i.deleted_at IS NULL
+  AND ($2::uuid IS NULL OR i.id = $2)
+ORDER BY i.created_at, i.id, s.ordinal;
+
+-- name: people_of_contact
+-- Who a contact is on Messenger.
+SELECT m.page, m.psid, m.last_inbound_at,
+    EXISTS (SELECT FROM opt_outs_of(m.account_id, 'messenger', m.address)) AS has_opted_out
+FROM messenger_people m
+WHERE m.account_id = $1 AND m.contact_id = $2
+ORDER BY m.page, m.psid;
+
+-- name: has_opted_out
+-- Whether a person has opted out.
+SELECT EXISTS (SELECT FROM opt_outs_of($1, 'messenger', $2));
+
+-- name: has_contact
+-- Whether an account has a contact that was not erased.
+SELECT true FROM contacts c WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL;
