@@ -34,7 +34,7 @@ class WaitForEvent(Config):
     that the time-out enters with timeout_action = branch.
     """
 
-    event_type: Literal["email_open", "email_click", "sms_reply", "form_submit"]
+    event_type: Literal["email_open", "email_click", "sms_reply", "messenger_reply", "form_submit"]
     related_action_id: UUID | None = None
     timeout_duration: Annotated[int, Field(ge=1)] | None = None
     timeout_unit: Literal["hours", "days"] | None = None

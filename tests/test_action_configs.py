@@ -69,6 +69,7 @@ BEYOND = {
     "send_sms": TERMS,
     "send_voicemail": TERMS | QUIET_HOURS,
     "make_call": TERMS | QUIET_HOURS,
+    "send_messenger": {"purpose", "on_unknown_outcome"},
 }
 
 LEAST: dict[str, dict[str, Any]] = {

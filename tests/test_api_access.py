@@ -81,6 +81,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "source": "form",
     },
     "/api/v1/contacts/{contact_id}/do-not-disturb": {"channels": ["sms"]},
+    "/api/v1/contacts/{contact_id}/messenger": {
+        "page_id": "00000000-0000-4000-8000-000000000000",
+        "psid": "77",
+    },
 }
 
 
@@ -153,6 +157,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "version": "1",
         "contact_id": contact["id"],
         "integration_id": integration["id"],
+        "page_id": integration["id"],
         "step_id": str(
             await pool.fetchval(
                 "select id from workflow_action_executions where account_id = $1", account_id

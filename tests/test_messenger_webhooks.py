@@ -121,6 +121,10 @@ async def test_a_person_is_linked_by_a_call_to_one_contact_only(board: Board) ->
     assert (await admin.refused("PUT", path, body)).status == 409
     unknown = {**body, "page_id": str(board.world.user_id)}
     assert (await admin.refused("PUT", path, unknown)).status == 422
+    link = f"/api/v1/contacts/{one['id']}/messenger/{board.page_id}"
+    await admin.delete(link)
+    assert (await admin.refused("DELETE", link)).code == "person_not_found"
+    assert (await admin.call("PUT", path, body)).status == 200
 
 
 @pytest.mark.parametrize(

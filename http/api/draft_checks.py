@@ -33,6 +33,7 @@ _SENDERS: Final[Mapping[str, frozenset[str]]] = {
     "email_open": frozenset({"send_email"}),
     "email_click": frozenset({"send_email"}),
     "sms_reply": frozenset({"send_sms"}),
+    "messenger_reply": frozenset({"send_messenger"}),
 }
 _WORDS: Final = {"custom_field": "custom field"}
 

@@ -179,6 +179,20 @@ async def link(call: Call) -> web.Response:
     return answer(shown)
 
 
+async def unlink(call: Call) -> web.Response:
+    """Say that the contact is nobody on this page; 404 if it was nobody.
+
+    What is pending to the person is not sent: its steps fail with `person_unlinked`.
+    """
+    contact_id, page_id = call.id("contact_id"), call.id("page_id")
+    async with call.transaction() as db:
+        if not await db.fetchval(queries.unlink, call.account_id, contact_id, page_id):
+            raise not_found("person")
+        before = {"page_id": page_id}
+        await call.record(db, "messenger_unlinked", ("contact", contact_id), before, None)
+    return web.Response(status=204)
+
+
 async def _shown(call: Call, db: Any, contact_id: UUID) -> dict[str, Any]:
     people = await db.fetch(queries.people_of_contact, call.account_id, contact_id)
     rows = await db.fetch(queries.pages, call.account_id, None)
@@ -199,6 +213,10 @@ ROUTES: Final = (
     Route(
         "PUT", _OF_CONTACT, link, Permission.EDIT_CONTACTS, MessengerLink,
         answers=_SHOWN, problems=frozenset({409}),
+    ),
+    Route(
+        "DELETE", f"{_OF_CONTACT}/{{page_id}}", unlink, Permission.EDIT_CONTACTS,
+        answers={204: None},
     ),
 )  # fmt: skip
 

@@ -47,6 +47,17 @@ SET contact_id = coalesce(m.contact_id, excluded.contact_id),
     read_until = greatest(m.read_until, excluded.read_until)
 RETURNING m.contact_id, m.delivered_until, m.read_until;
 
+-- name: unlink
+-- Make a contact's people on one page nobody's; gives how many there were.
+WITH unlinked AS (
+    UPDATE messenger_people m SET contact_id = NULL
+    FROM sender_addresses s
+    WHERE m.account_id = $1 AND m.contact_id = $2 AND s.account_id = m.account_id
+        AND s.kind = 'facebook' AND s.integration_id = $3 AND s.address = m.page
+    RETURNING m.psid
+)
+SELECT count(*) FROM unlinked;
+
 -- name: latest
 -- The action and the run of the message that a person got last.
 SELECT s.action_id, f.execution_id
