@@ -87,7 +87,7 @@ async def erase(
     if suppress:
         for channel, address in addresses:
             bells |= await opt_out(db, account_id, channel, address, "erased")
-    await _hash(db, account_id, addresses)
+    await hash_addresses(db, account_id, addresses)
     for scrub in SCRUBS:
         await db.execute(scrub, account_id, contact_id)
     await db.execute(queries.make_tombstone, account_id, contact_id, now)
@@ -108,7 +108,8 @@ async def _lock(db: Connection, account_id: UUID, addresses: Addresses) -> None:
         await lock_addresses(db, [account_id] * len(addresses), channels, names)
 
 
-async def _hash(db: Connection, account_id: UUID, addresses: Addresses) -> None:
+async def hash_addresses(db: Connection, account_id: UUID, addresses: Addresses) -> None:
+    """Keep opt-outs of (channel, address) by their salted hashes alone; the addresses go."""
     columns = [channel for channel, _ in addresses], [address for _, address in addresses]
     await db.execute(queries.keep_hashes, account_id, *columns)
     await db.execute(queries.forget_addresses, account_id, *columns)

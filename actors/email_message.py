@@ -28,7 +28,7 @@ from actors.mail_bytes import (
 )
 from actors.mail_connections import Posts, posts
 from actors.mail_conversation import Envelope
-from actors.mail_marketing import footer_of, unsubscribe_url
+from actors.mail_marketing import Recipient, footer_of, unsubscribe_url
 from actors.mail_replies import Bounced
 from actors.mail_reports import CHANNEL, MailReport, report_mails
 from actors.mail_templates import plain_of, read_template
@@ -232,7 +232,7 @@ def _envelope(
         head.append(plain_address_header("Reply-To", reply_to))
     footer = ""
     if asked[PERMISSION]["purpose"] == "marketing":
-        url = unsubscribe_url(house, effect.id)
+        url = unsubscribe_url(house, Recipient(effect.account_id, effect.id, effect.address or ""))
         footer, below = footer_of(asked["postal_address"], url)
         text = text.rstrip("\n") + below
         head.append(token_header("List-Unsubscribe", f"<{url}>"))

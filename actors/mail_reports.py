@@ -113,12 +113,14 @@ async def take_mail_reports(
     """
     ids = sorted({report.effect_id for report in reports})
     rows = await db.fetch(queries.find_mails, account_id, ids, integration_id)
-    mails = {row["id"]: row for row in rows}
-    known = [_judged(r, mails[r.effect_id]) for r in reports if r.effect_id in mails]
-    if not known:
+    if not rows:
         return TakenReports({})
     contacts = [row["contact_id"] for row in rows if row["contact_id"] is not None]
     await db.execute(addresses.lock_contacts, [account_id] * len(contacts), contacts)
+    # Once more: an erasure that was waited for has taken the addresses away.
+    rows = await db.fetch(queries.find_mails, account_id, ids, integration_id)
+    mails = {row["id"]: row for row in rows}
+    known = [_judged(r, mails[r.effect_id]) for r in reports if r.effect_id in mails]
     bells = await _suppress(db, account_id, known, mails)
     await _note(db, account_id, known)
     events = [event for report in known if (event := _event(report, mails[report.effect_id]))]

@@ -6,31 +6,31 @@ there, and nowhere else, whatever has become of the mail since.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from actors.mail_links import Link, outline_of, spliced
+from actors.mail_marketing import ID_BYTES
 from actors.mail_marketing import PREFIX as UNSUBSCRIBE
 from runtime.house import House
+from runtime.signing import Signer
 
 OPENS: Final = "/t/o"
 CLICKS: Final = "/t/c"
 TRACKING: Final = "tracking"
 """The key of a request under which stands what is tracked: {"opens": true, "clicks": true}."""
 
-ID_BYTES: Final = 16
-
 
 def pixel(house: House, effect_id: UUID) -> str:
     """Give the picture that a mail program asks for when the mail is opened."""
-    url = f"{house.public_url}{OPENS}/{house.vault.signer('open').sign(effect_id.bytes)}"
+    url = f"{house.public_url}{OPENS}/{_opens(house.vault.link_keys).sign(effect_id.bytes)}"
     return f'<img src="{url}" width="1" height="1" alt="" style="border:0">'
 
 
 def click_urls(house: House, effect_id: UUID) -> Callable[[Link], str | None]:
     """Give what leads a mail's links by way of us; None for links that are ours already."""
-    signer, base = house.vault.signer("click"), f"{house.public_url}{CLICKS}/"
+    signer, base = _clicks(house.vault.link_keys), f"{house.public_url}{CLICKS}/"
     own = tuple(f"{house.public_url}{path}/" for path in (UNSUBSCRIBE, OPENS, CLICKS))
     raw = effect_id.bytes
 
@@ -42,18 +42,26 @@ def click_urls(house: House, effect_id: UUID) -> Callable[[Link], str | None]:
     return url_of
 
 
-def opened_by(house: House, token: str) -> UUID | None:
-    """Read whose pixel it is; None for a token that is not ours."""
-    message = house.vault.signer("open").verify(token)
+def opened_by(keys: Sequence[bytes], token: str) -> UUID | None:
+    """Read whose pixel it is; None for a token that none of these keys has signed."""
+    message = _opens(keys).verify(token)
     return UUID(bytes=message) if message is not None and len(message) == ID_BYTES else None
 
 
-def clicked_by(house: House, token: str) -> tuple[UUID, str] | None:
-    """Read whose link it is and where it leads; None for a token that is not ours."""
-    message = house.vault.signer("click").verify(token)
+def clicked_by(keys: Sequence[bytes], token: str) -> tuple[UUID, str] | None:
+    """Read whose link it is and where it leads; None for a token that none of these has signed."""
+    message = _clicks(keys).verify(token)
     if message is None or len(message) <= ID_BYTES:
         return None
     return UUID(bytes=message[:ID_BYTES]), message[ID_BYTES:].decode()
+
+
+def _opens(keys: Sequence[bytes]) -> Signer:
+    return Signer(keys, "open")
+
+
+def _clicks(keys: Sequence[bytes]) -> Signer:
+    return Signer(keys, "click")
 
 
 def tracked(

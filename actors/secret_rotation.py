@@ -8,6 +8,7 @@ from uuid import UUID
 
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
+from runtime.link_keys import retire
 from runtime.secrets import vault_of
 from runtime.settings import Settings
 from sql import load
@@ -22,6 +23,7 @@ TABLES: Final = tuple(
     for name, place in (
         ("integrations", "integrations"),
         ("webhook_secrets", "webhook_secrets"),
+        ("link_keys", "link_keys"),
         ("workflow_actions", "workflow_actions"),
         ("workflow_version_actions", "workflow_actions"),
     )
@@ -32,8 +34,11 @@ async def seal_anew(house: House) -> int:
     """Seal all secrets with the first key; gives how many were sealed by others.
 
     An instalment is one commit, so that it can be broken off and begun again. VaultError when a
-    secret's key is no longer among the keys: nothing of its instalment is changed then.
+    secret's key is no longer among the keys: nothing of its instalment is changed then. Links that
+    older keys have signed go on working: see runtime.link_keys.
     """
+    async with house.pool.acquire() as db, db.transaction():
+        await retire(db, house)
     return sum([await _of_table(house, *table) for table in TABLES])
 
 

@@ -10,6 +10,7 @@ in front of CALLBOARD_SECRET_KEYS, what older keys have sealed still opens, and 
 from __future__ import annotations
 
 import base64
+import hmac
 import os
 import secrets
 from collections.abc import Mapping
@@ -47,6 +48,12 @@ class Vault:
         self._ciphers = {name: AESGCM(key) for name, key in keys.items()}
         self._current = next(iter(keys), None)
         self._keys = tuple(keys.values())
+        self._link_keys = tuple(hmac.digest(k, b"callboard:links", "sha256") for k in self._keys)
+
+    @property
+    def link_keys(self) -> tuple[bytes, ...]:
+        """What signs links in messages: a key derived from each of these, the first one signs."""
+        return self._link_keys
 
     @property
     def has_key(self) -> bool:

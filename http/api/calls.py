@@ -24,6 +24,7 @@ from api.request_keys import LIMITS, REQUEST_ID
 from runtime import log
 from runtime.database import Connection
 from runtime.house import House
+from runtime.link_keys import LinkKeys
 from runtime.redaction import redacted
 from runtime.registry import Registry
 from runtime.settings import Settings
@@ -73,6 +74,7 @@ def turns_at(pool: asyncpg.Pool) -> asyncio.Semaphore:
 
 
 SERVICES = web.AppKey("services", Services)
+LINK_KEYS = web.AppKey("link_keys", LinkKeys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from aiohttp import web
 from actors.mail_machines import machine_sign
 from actors.mail_reports import MailReport, queries, report_mails
 from actors.mail_tracking import CLICKS, OPENS, clicked_by, opened_by
-from api.calls import SERVICES, PublicRoute
+from api.calls import LINK_KEYS, SERVICES, PublicRoute
 from api.problems import Problem
 from api.public_bells import ring_bells
 from api.twilio_intake import INTAKE
@@ -42,7 +42,8 @@ _HEADERS: Final = {
 
 async def opened(request: web.Request) -> web.Response:
     """Give the pixel of a mail, and report that it was opened."""
-    effect_id = opened_by(request.app[SERVICES].house, request.match_info["token"])
+    token = request.match_info["token"]
+    effect_id = await request.app[LINK_KEYS].read(lambda keys: opened_by(keys, token))
     if effect_id is None:
         raise _nothing()
     await _report(request, effect_id, "opened")
@@ -51,7 +52,8 @@ async def opened(request: web.Request) -> web.Response:
 
 async def clicked(request: web.Request) -> web.Response:
     """Lead to the target that the token holds, and report that the link was followed."""
-    found = clicked_by(request.app[SERVICES].house, request.match_info["token"])
+    token = request.match_info["token"]
+    found = await request.app[LINK_KEYS].read(lambda keys: clicked_by(keys, token))
     if found is None:
         raise _nothing()
     effect_id, target = found

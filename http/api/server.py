@@ -65,6 +65,7 @@ from api import (
 )
 from api.bodies import LARGEST_BODY
 from api.calls import (
+    LINK_KEYS,
     SERVICES,
     PublicRoute,
     Ring,
@@ -85,6 +86,7 @@ from runtime.bell import Bell
 from runtime.collector import spare_what_stays
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
+from runtime.link_keys import LinkKeys
 from runtime.registry import Registry
 from runtime.secrets import vault_of
 from runtime.settings import Settings
@@ -186,6 +188,7 @@ def create_app(
         gate,
         turns,
     )
+    app[LINK_KEYS] = LinkKeys(house)
     app.on_cleanup.append(lambda _app: gate.uses.written())
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))

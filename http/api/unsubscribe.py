@@ -7,21 +7,13 @@ it matters to us). GET and HEAD show a page and change nothing: scanners follow 
 from __future__ import annotations
 
 from typing import Final
-from uuid import UUID
 
-import asyncpg
 from aiohttp import web
 
-from actors.mail_marketing import PREFIX, signer_of
-from actors.mail_reports import CHANNEL
-from api.calls import SERVICES, PublicRoute
-from runtime.dispatching import opt_out
-from runtime.events import IncomingEvent, take_in
-from sql import load
-
-queries = load("email")
-
-REASON: Final = "unsubscribed"
+from actors.mail_marketing import PREFIX, Recipient, recipient_of
+from actors.unsubscribing import unsubscribed
+from api.calls import LINK_KEYS, SERVICES, PublicRoute
+from api.public_bells import ring_bells
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -43,41 +35,24 @@ _UNKNOWN: Final = "<h1>This link is not valid</h1><p>Please use the link in the 
 
 async def ask(request: web.Request) -> web.Response:
     """Show a page with the button; nothing changes."""
-    return _page(_UNKNOWN, 404) if await _find(request) is None else _page(_ASK)
+    return _page(_UNKNOWN, 404) if await _recipient(request) is None else _page(_ASK)
 
 
 async def unsubscribe(request: web.Request) -> web.Response:
     """Unsubscribe the address that the mail went to; again is no error."""
-    mail = await _find(request)
-    if mail is None:
+    recipient = await _recipient(request)
+    if recipient is None:
         return _page(_UNKNOWN, 404)
-    if mail["address"] is None:  # The contact is erased: nothing goes to the address any more.
-        return _page(_DONE)
-    services = request.app[SERVICES]
-    async with services.house.pool.acquire() as db, db.transaction():
-        bells = await opt_out(db, mail["account_id"], CHANNEL, mail["address"], REASON)
-        if mail["contact_id"] is not None:
-            event = IncomingEvent(
-                mail["account_id"],
-                "email_unsubscribed",
-                mail["contact_id"],
-                {"effect_id": str(mail["id"])},
-                action_id=mail["action_id"],
-                execution_id=mail["execution_id"],
-                dedupe_key=f"email_unsubscribed:{mail['id']}",
-            )
-            _, rung = await take_in(db, [event])
-            bells |= rung
-    await services.ring(bells.families)
+    bells = await unsubscribed(request.app[SERVICES].pool, recipient)
+    if bells is None:
+        return _page(_UNKNOWN, 404)
+    await ring_bells(request, bells)
     return _page(_DONE)
 
 
-async def _find(request: web.Request) -> asyncpg.Record | None:
-    house = request.app[SERVICES].house
-    message = signer_of(house).verify(request.match_info["token"])
-    if message is None or len(message) != len(UUID(int=0).bytes):
-        return None
-    return await house.pool.fetchrow(queries.mail, UUID(bytes=message))
+async def _recipient(request: web.Request) -> Recipient | None:
+    token = request.match_info["token"]
+    return await request.app[LINK_KEYS].read(lambda keys: recipient_of(keys, token))
 
 
 def _page(content: str, status: int = 200) -> web.Response:

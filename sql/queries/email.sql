@@ -13,9 +13,15 @@ FROM unnest($1::uuid[], $2::uuid[], $3::integer[]) AS w (account_id, template_id
 JOIN message_template_versions v
   ON v.account_id = w.account_id AND v.template_id = w.template_id AND v.version = w.version;
 
--- name: mail
--- The mail that a token names, with whom it was sent to.
-SELECT e.id, e.account_id, e.contact_id, e.execution_id, e.address, s.action_id
-FROM effects e
-LEFT JOIN workflow_action_executions s ON s.id = e.step_id
-WHERE e.id = $1 AND e.kind = 'email.message';
+-- name: standing
+-- Whether a mail is still known that a link names, and its address, be it a contact's; no row when
+-- the account is gone.
+SELECT EXISTS (
+        SELECT FROM effects f
+        WHERE f.account_id = a.id AND f.id = $2 AND f.kind = 'email.message' AND f.address = $3
+    ) AS is_of_mail,
+    EXISTS (
+        SELECT FROM contacts c WHERE c.account_id = a.id AND c.email_normalized = $3
+    ) AS is_known
+FROM accounts a
+WHERE a.id = $1;

@@ -25,6 +25,19 @@ FOR NO KEY UPDATE;
 -- Put what was sealed anew in place of the old.
 UPDATE webhook_secrets w SET sealed = $2::jsonb ->> 'sealed' WHERE w.id = $1;
 
+-- name: link_keys
+-- What verifies links that older keys have signed.
+SELECT k.id, 'house' AS account_id, jsonb_build_object('sealed', k.sealed) AS sealed
+FROM link_keys k
+WHERE k.id > $1
+ORDER BY k.id
+LIMIT $2
+FOR NO KEY UPDATE;
+
+-- name: keep_link_keys
+-- Put what was sealed anew in place of the old.
+UPDATE link_keys k SET sealed = $2::jsonb ->> 'sealed' WHERE k.id = $1;
+
 -- name: workflow_actions
 -- Those in the configs of actions; versions hold copies.
 SELECT a.id, a.account_id, (
