@@ -31,6 +31,7 @@ from actors.mail_conversation import Envelope
 from actors.mail_marketing import Recipient, footer_of, unsubscribe_url
 from actors.mail_replies import Bounced
 from actors.mail_reports import CHANNEL, MailReport, report_mails
+from actors.mail_returns import EFFECT_HEADER
 from actors.mail_templates import plain_of, read_template
 from actors.mail_tracking import TRACKING, tracked
 from actors.message_permission import PERMISSION, Purpose, check_messages, terms
@@ -226,6 +227,7 @@ def _envelope(
         plain_address_header("To", recipient),
         header("Subject", asked["subject"]),
         token_header("Message-ID", message_id),
+        token_header(EFFECT_HEADER, str(effect.id)),
         token_header("Date", formatdate()),
     ]
     if reply_to:

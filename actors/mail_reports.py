@@ -55,8 +55,9 @@ EVENTS: Final[Mapping[str, str]] = {
 class MailReport:
     """One thing that is reported of a mail.
 
-    `source` says who: tracking, smtp, sendgrid, dsn, arf. `key` tells events of one kind and mail
-    apart; the same is taken in once. `suppresses`: why the address is not written to from now on.
+    `source` says who: smtp, tracking, link, sendgrid, dsn, arf, bounce. `key` tells events of one
+    kind and mail apart; the same is taken in once. `suppresses`: why the address is not written to
+    from now on.
     """
 
     effect_id: UUID

@@ -95,6 +95,7 @@ async def test_every_table_of_ours_has_an_account_or_belongs_to_one_that_has(wor
         "accounts",
         "batches_in_hand",
         "clock",
+        "link_keys",
         "rate_limits",
         "schema_migrations",
         "workers",

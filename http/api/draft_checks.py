@@ -102,7 +102,29 @@ async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> li
         faults += [fault for fault in related if fault.code != "related_action_unknown"]
         faults += await _code_faults(call, type_, config, prefix)
         referents.append((prefix, referents_of(type_, config)))
+    faults += await _mail_faults(call, db, referents)
     return [*faults, *await _row_faults(call, db, referents)]
+
+
+async def _mail_faults(
+    call: Call, db: Connection, referents: Sequence[tuple[str, Sequence[Referent]]]
+) -> list[Fault]:
+    """Marketing mail needs the account's postal address (15 U.S.C. 7704(a)(5)(A)(iii))."""
+    used = [(f"{p}.{one.path}", one) for p, found in referents for one in found]
+    places = {path: UUID(one.target) for path, one in used if one.kind == "template"}
+    wanted = sorted(set(places.values()))
+    if not wanted:
+        return []
+    rows = await db.fetch(queries.marketing_without_address, call.account_id, wanted)
+    concerned = {row["id"] for row in rows}
+    message = (
+        "Marketing mail carries the account's postal address, and none is set (PATCH /account)."
+    )
+    return [
+        Fault(path, "postal_address_missing", message)
+        for path, id_ in places.items()
+        if id_ in concerned
+    ]
 
 
 async def _row_faults(

@@ -39,6 +39,7 @@ from api import (
     graphs,
     imports,
     integrations,
+    mail_returns,
     mail_tracking,
     messenger,
     notes,
@@ -134,6 +135,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *access_tokens.ROUTES,
     *audit.ROUTES,
     *messenger.ROUTES,
+    *mail_returns.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (

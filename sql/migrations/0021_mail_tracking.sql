@@ -52,4 +52,4 @@ FROM (
 COMMENT ON COLUMN effects.delivery_status IS
     'The furthest that is known of it, such as delivered (mails: sent, delivered, opened, clicked, bounced, complained); the reports stand in effect_reports.';
 COMMENT ON COLUMN effect_reports.provider_id IS
-    'How the provider calls the attempt; of mails who has reported: smtp, tracking, sendgrid, dsn, arf.';
+    'How the provider calls the attempt; of mails who has reported: smtp, tracking, link, sendgrid, dsn, arf, bounce.';

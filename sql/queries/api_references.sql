@@ -58,3 +58,11 @@ WHERE w.account_id = $1 AND w.deleted_at IS NULL AND v.action_type = ANY ($2::te
 -- name: custom_field_keys
 -- The keys of an account's custom fields.
 SELECT f.key FROM custom_fields f WHERE f.account_id = $1;
+
+-- name: marketing_without_address
+-- Which of these templates are for marketing, while the account has no postal address to carry.
+SELECT t.id
+FROM message_templates t
+JOIN accounts a ON a.id = t.account_id
+WHERE t.account_id = $1 AND t.id = ANY ($2::uuid[]) AND t.deleted_at IS NULL
+  AND t.purpose = 'marketing' AND a.postal_address !~ '\S';
