@@ -68,7 +68,10 @@ class ShownEffectAttempt(Shown):
 
 
 class ShownEffect(Shown):
-    """One thing that left the house, or was to. Secrets are hidden and long values cut."""
+    """One thing that left the house, or was to. Secrets are hidden and long values cut.
+
+    `delivery_status`: the furthest that it is known to have come since, such as delivered.
+    """
 
     id: UUID
     kind: str
@@ -87,6 +90,7 @@ class ShownEffect(Shown):
     created_at: datetime
     dispatched_at: datetime | None
     completed_at: datetime | None
+    delivery_status: str | None
     attempts: list[ShownEffectAttempt]
 
 

@@ -21,11 +21,15 @@ queries = load("api_why")
 
 
 class ShownReason(Shown):
-    """What became of one thing that was to leave the house; `decision` is its decision record."""
+    """What became of one thing that was to leave the house; `decision` is its decision record.
+
+    `delivery_status`: how far it has come since it went out.
+    """
 
     effect_id: UUID
     kind: str
     status: str
+    delivery_status: str | None
     code: str | None
     until: datetime | None
     why: str
@@ -82,6 +86,7 @@ def _reason(effect: Any, now: datetime) -> dict[str, Any]:
         "effect_id": effect["id"],
         "kind": effect["kind"],
         "status": effect["status"],
+        "delivery_status": effect["delivery_status"],
         "code": effect["error_code"],
         "until": effect["held_until"] if is_held else _open_until(effect),
         "why": of_effect(effect, now),

@@ -49,6 +49,18 @@ HELD: Final[Mapping[str, str]] = {
 }
 
 
+DELIVERIES: Final[Mapping[str, str]] = {
+    "deferred": "The receiving server has put it off",
+    "delivered": "It was delivered",
+    "read": "It was read",
+    "opened": "It was opened",
+    "clicked": "A link in it was followed",
+    "bounced": "It came back",
+    "complained": "Its recipient reported it as spam",
+}
+"""What was reported of something that went out."""
+
+
 def of_decision(decision: Row | None) -> str | None:
     """Say what a decision record says; None where there is nothing to add."""
     failed = next((c for c in (decision or {}).get("checks", ()) if not c["passed"]), None)
@@ -90,7 +102,7 @@ def of_effect(effect: Row, now: datetime) -> str:
         case "succeeded":
             if (effect["result"] or {}).get("status") == "recorded":
                 return "It was recorded and not sent: the account is in test mode."
-            return f"It went out at {_minute(effect['dispatched_at'])}."
+            return f"It went out at {_minute(effect['dispatched_at'])}.{_of_delivery(effect)}"
         case "suppressed":
             return said or SKIPPED.get(code or "", f"It was not sent: {code}.")
         case "cancelled":
@@ -111,6 +123,18 @@ def of_effect(effect: Row, now: datetime) -> str:
         case "claimed":
             return "It is about to go out."
     return of_hold(effect, now) or "It is ready and goes out as soon as a worker is free."
+
+
+def _of_delivery(effect: Row) -> str:
+    """Say what was reported since it went out; nothing where nothing was."""
+    said = DELIVERIES.get(effect["delivery_status"] or "")
+    known = ""
+    if said is not None:
+        code = f" ({effect['delivery_code']})" if effect["delivery_code"] else ""
+        known = f" {said}{code} at {_minute(effect['delivery_at'])}."
+    if effect["has_met_machines"] and effect["delivery_status"] in {None, "sent", "delivered"}:
+        known += " Only machines, such as scanners, have opened it so far."
+    return known
 
 
 def of_hold(row: Row, now: datetime) -> str | None:

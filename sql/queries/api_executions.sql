@@ -46,7 +46,7 @@ ORDER BY t.step_id, t.attempt;
 -- What the steps of an execution sent out or wanted to, oldest first, at most $3.
 SELECT f.id, f.step_id, f.kind, f.status, f.gates_step, f.integration_id, f.channel, f.address,
     f.attempt, f.request, f.decision, f.result, f.error_code, f.error_message, f.scheduled_at,
-    f.created_at, f.dispatched_at, f.completed_at
+    f.created_at, f.dispatched_at, f.completed_at, f.delivery_status
 FROM effects f
 WHERE f.account_id = $1 AND f.execution_id = $2
 ORDER BY f.id
