@@ -28,6 +28,7 @@ from actors.mail_bytes import (
 )
 from actors.mail_connections import Posts, posts
 from actors.mail_conversation import Envelope
+from actors.mail_links import Outline
 from actors.mail_marketing import Recipient, footer_of, unsubscribe_url
 from actors.mail_replies import Bounced
 from actors.mail_reports import CHANNEL, MailReport, report_mails
@@ -158,15 +159,15 @@ async def _bounced(bounced: Bounced, effect: Effect, tools: Tools) -> Failure:
     return Failure(Kind.REFUSED, "bounced", f"the server refused the recipient ({said})")
 
 
-Content = tuple[str, str, Mapping[str, bytes]]
-"""HTML, text, and those of their lines that are encoded already."""
+Content = tuple[str, str, Outline | None, Mapping[str, bytes]]
+"""HTML, text, the HTML's outline where it is known, and those lines that are encoded already."""
 
 
 async def _content(effect: Effect, tools: Tools) -> Content | Failure:
     asked = effect.request
     named = asked.get("template")
     if named is None:
-        return asked["html"], asked["text"], {}
+        return asked["html"], asked["text"], None, {}
     key = effect.account_id, UUID(named["id"]), named["version"]
     template = await read_template(tools.house.pool, key)
     if template is None:
@@ -174,7 +175,7 @@ async def _content(effect: Effect, tools: Tools) -> Content | Failure:
             Kind.INVALID_CONFIG, "template_unknown", "the template was deleted meanwhile"
         )
     try:
-        return *template.render(asked["context"]), template.lines
+        return *template.render_outlined(asked["context"]), template.lines
     except TemplateError as error:
         return Failure(Kind.INVALID_CONFIG, error.code, str(error))
 
@@ -216,7 +217,7 @@ def _envelope(
     effect: Effect, house: House, content: Content, attachments: bytes
 ) -> tuple[Envelope, str]:
     asked = effect.request
-    html, text, lines = content
+    html, text, outline, lines = content
     sender, recipient = on_the_wire(asked["from_email"]), on_the_wire(effect.address or "")
     reply_to = asked["reply_to"] and on_the_wire(asked["reply_to"])
     is_unicode = not (sender + recipient + (reply_to or "")).isascii()
@@ -239,7 +240,8 @@ def _envelope(
         text = text.rstrip("\n") + below
         head.append(token_header("List-Unsubscribe", f"<{url}>"))
         head.append(token_header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
-    html = tracked(html, house, effect.id, asked.get(TRACKING) or {}, footer)
+    tracking = asked.get(TRACKING) or {}
+    html = tracked(html, house, effect.id, tracking, footer, outline=outline)
     whole = mail(head, text, html, attachments, lines)
     return Envelope(sender, recipient, whole, is_unicode), message_id
 

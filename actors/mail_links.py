@@ -72,23 +72,68 @@ def outline_of(html: str) -> Outline:
     The end is before the last `</body>`, or before what is never closed, or behind everything.
     """
     links: list[Link] = []
-    body_end, position = None, 0
+    end = None
+    for construct in constructs(html):
+        if (construct.is_open and end is None) or construct.is_body_end:
+            end = construct.start
+        elif (href := href_of(html, construct)) is not None:
+            target = target_of(html[slice(*href)])
+            links += [] if target is None else [Link(*href, target)]
+    return Outline(tuple(links), len(html) if end is None else end)
+
+
+@dataclass(slots=True)
+class Construct:
+    """A tag (with its content, where that is text) or a comment; `is_open`: it never ends."""
+
+    start: int
+    end: int
+    tag: re.Match[str] | None = None
+    name: str = ""
+    is_open: bool = False
+
+    @property
+    def is_body_end(self) -> bool:
+        """Whether it is a `</body>`."""
+        return self.name == "/body"
+
+
+def constructs(html: str) -> Iterator[Construct]:
+    """Give all tags and comments in order; behind one that never ends there is none."""
+    position = 0
     while (opening := _OPENING.search(html, position)) is not None:
-        start = opening.start()
+        start, tag, name = opening.start(), None, ""
         if opening["tag"] is None:
             position = _after_comment(html, opening)
         elif (tag := _TAG.match(html, start)) is None:
             position = -1
         else:
-            name, is_end = tag["tag"].lower(), html[start + 1] == "/"
+            name = tag["tag"].lower()
+            is_end = html.startswith("/", start + 1)
             position = tag.end() if is_end else _after_content(html, name, tag.end())
-            if is_end and name == "body":
-                body_end = start
-            elif not is_end and name in ("a", "area"):
-                links += _links(html, tag)
+            name = f"/{name}" if is_end else name
+        yield Construct(start, position, tag, name, position < 0)
         if position < 0:
-            return Outline(tuple(links), start if body_end is None else body_end)
-    return Outline(tuple(links), len(html) if body_end is None else body_end)
+            return
+
+
+def href_of(html: str, construct: Construct) -> tuple[int, int] | None:
+    """Where the value of a link's `href` stands, without quotes; None if it is no link."""
+    if construct.name not in ("a", "area") or construct.tag is None:
+        return None
+    for found in _ATTRIBUTES.finditer(html, *construct.tag.span("attributes")):
+        if found["name"].lower() == "href":  # of two, the first counts
+            value = found.lastgroup
+            return None if value in (None, "name") else found.span(value or 0)
+    return None
+
+
+def values_of(html: str, construct: Construct) -> Iterator[tuple[int, int]]:
+    """Where the quoted values of a tag's attributes stand."""
+    if construct.tag is not None:
+        for found in _ATTRIBUTES.finditer(html, *construct.tag.span("attributes")):
+            if found.lastgroup in ("double", "single"):
+                yield found.span(found.lastgroup)
 
 
 def _after_comment(html: str, opening: re.Match[str]) -> int:
@@ -107,19 +152,6 @@ def _after_content(html: str, name: str, position: int) -> int:
         return position
     end = _TEXTUAL[name].search(html, position)
     return -1 if end is None else end.start()
-
-
-def _links(html: str, tag: re.Match[str]) -> Iterator[Link]:
-    for found in _ATTRIBUTES.finditer(html, *tag.span("attributes")):
-        if found["name"].lower() == "href":  # of two, the first counts
-            value = found.lastgroup
-            if (
-                value != "name"
-                and value is not None
-                and (to := target_of(found[value])) is not None
-            ):
-                yield Link(*found.span(value), to)
-            return
 
 
 def target_of(value: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -17,6 +18,8 @@ import asyncpg
 from inscriptis import get_text
 
 from actors.mail_bytes import quoted_lines
+from actors.mail_links import Outline
+from actors.mail_outlines import MarkedText, marked
 from runtime.templates import TemplateError, Text, compile_text
 from sql import load
 
@@ -37,6 +40,8 @@ class MailTemplate:
     html: Text
     text: Text | None
     lines: Mapping[str, bytes]
+    marked: MarkedText | None = None
+    """The HTML once more, with marks for what is tracked; None where they cannot be put."""
 
     @property
     def fields(self) -> frozenset[str]:
@@ -45,15 +50,30 @@ class MailTemplate:
 
     def render(self, context: Mapping[str, Any]) -> tuple[str, str]:
         """Give HTML and text; raises TemplateError and nothing else."""
-        html = self.html.render(context)
-        return html, plain_of(html) if self.text is None else self.text.render(context)
+        html, text, _ = self._with_text(self.html.render(context), None, context)
+        return html, text
+
+    def render_outlined(self, context: Mapping[str, Any]) -> tuple[str, str, Outline | None]:
+        """Give the outline of the HTML too, where it is known without a look at it."""
+        if self.marked is not None:
+            with suppress(TemplateError):  # too long with its marks, or without them as well
+                if (read := self.marked.read(self.marked.text.render(context))) is not None:
+                    return self._with_text(*read, context)
+        return self._with_text(self.html.render(context), None, context)
+
+    def _with_text(
+        self, html: str, outline: Outline | None, context: Mapping[str, Any]
+    ) -> tuple[str, str, Outline | None]:
+        text = plain_of(html) if self.text is None else self.text.render(context)
+        return html, text, outline
 
 
 def compile_mail(html: str, text: str | None) -> MailTemplate:
     """Compile a template's version; raises TemplateError."""
     compiled = compile_text(html, html=True)
     plain = _generated(html) if text is None else compile_text(text)
-    return MailTemplate(compiled, plain, quoted_lines(f"{plain.source if plain else ''}\n{html}"))
+    lines = quoted_lines(f"{plain.source if plain else ''}\n{html}")
+    return MailTemplate(compiled, plain, lines, marked(html))
 
 
 def plain_of(html: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from actors.mail_links import Link, outline_of, spliced
+from actors.mail_links import Link, Outline, outline_of, spliced
 from actors.mail_marketing import ID_BYTES
 from actors.mail_marketing import PREFIX as UNSUBSCRIBE
 from runtime.house import House
@@ -65,10 +65,17 @@ def _clicks(keys: Sequence[bytes]) -> Signer:
 
 
 def tracked(
-    html: str, house: House, effect_id: UUID, asked: Mapping[str, Any], at_end: str = ""
+    html: str,
+    house: House,
+    effect_id: UUID,
+    asked: Mapping[str, Any],
+    at_end: str = "",
+    *,
+    outline: Outline | None = None,
 ) -> str:
     """Give a mail's HTML with what is tracked (see TRACKING), and more at its end.
 
+    `outline` is that of the HTML, if it is known; it may be found in it.
     Without a key to sign with nothing is tracked. Everything else stays as it is, byte by byte.
     """
     has_key = house.vault.has_key
@@ -77,7 +84,7 @@ def tracked(
         at_end += pixel(house, effect_id)
     if not (clicks or at_end):
         return html
-    outline = outline_of(html)
+    outline = outline or outline_of(html)
     if not clicks:
         return spliced(html, outline, [None] * len(outline.links), at_end)
     return spliced(html, outline, map(click_urls(house, effect_id), outline.links), at_end)
