@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.mail_machines import SOON, machine_sign
+from actors.mail_reports import MailReport
+from api.mail_readers import READERS
 from runtime.deliveries import rank
 from tests.mail_board import HTML, PUBLIC_URL, Board, open_board
-from tests.stand_ins import WorldWith
+from tests.stand_ins import WorldWith, blocked_or_done
 
 A_MINUTE = {"minutes": 1}
 
@@ -226,6 +231,45 @@ async def test_a_storm_of_one_reader_is_one_event(board: Board) -> None:
     told = await asyncio.gather(*(board.ask(board.links()[0]) for _ in range(40)))
     assert {one.status for one in told} == {302}
     assert await board.event_types() == ["email_click"]
+
+
+async def test_readers_who_come_while_others_are_stored_are_stored_together(
+    board: Board, conn: asyncpg.Connection
+) -> None:
+    """Thirty mails are opened at once, while their contacts are held: two commits, no more."""
+    await board.template()
+    workflow = await board.world.workflow(board.mail())
+    for contact_id in await board.world.contacts(30):
+        await board.world.enrol(workflow, contact_id)
+    await board.world.settle()
+    await board.world.advance(**A_MINUTE)
+    async with conn.transaction():
+        await conn.execute("SELECT FROM contacts FOR UPDATE")
+        opening = [asyncio.create_task(board.ask(board.pixel(n))) for n in range(30)]
+        everything = asyncio.gather(*opening)
+        await blocked_or_done(board.world, everything)
+    assert {one.status for one in await everything} == {200}
+    stored = "SELECT count(DISTINCT xmin::text), count(*) FROM effect_reports"
+    ((commits, reports),) = await board.pool.fetch(stored)
+    assert reports == 30
+    assert commits <= 3
+
+
+async def test_one_reading_that_cannot_be_stored_takes_no_other_along(board: Board) -> None:
+    await sent(board)
+    effect_id = (await board.effect())["id"]
+
+    def broken(_now: datetime) -> MailReport:
+        raise ValueError
+
+    readers = board.desk.client.app[READERS]
+    told = [
+        readers.take(effect_id, broken),
+        board.ask(board.pixel()),
+        readers.take(uuid4(), broken),
+    ]
+    await asyncio.gather(*told)
+    assert await board.event_types() == ["email_open"]
 
 
 async def test_nothing_of_the_reader_is_kept(board: Board) -> None:

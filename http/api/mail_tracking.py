@@ -6,7 +6,6 @@ given and the link leads to its target: nobody who reads a mail has to wait for 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from datetime import datetime
 from typing import Any, Final
@@ -16,17 +15,11 @@ from uuid import UUID
 from aiohttp import web
 
 from actors.mail_machines import machine_sign
-from actors.mail_reports import MailReport, queries, report_mails
+from actors.mail_reports import MailReport
 from actors.mail_tracking import CLICKS, OPENS, clicked_by, opened_by
-from api.calls import LINK_KEYS, SERVICES, PublicRoute
+from api.calls import LINK_KEYS, PublicRoute
+from api.mail_readers import READERS
 from api.problems import Problem
-from api.public_bells import ring_bells
-from api.twilio_intake import INTAKE
-from runtime import log
-
-logger = log.get(__name__)
-
-REPORT_SECONDS: Final = 5.0
 
 # A transparent GIF of one pixel.
 _PIXEL: Final = bytes.fromhex(
@@ -66,22 +59,10 @@ def _nothing() -> Problem:
 
 
 async def _report(request: web.Request, effect_id: UUID, what: str, target: str = "") -> None:
-    try:
-        async with asyncio.timeout(REPORT_SECONDS), request.app[INTAKE].turn():
-            await _take(request, effect_id, what, target)
-    except Exception as error:  # noqa: BLE001 - who reads a mail is answered all the same
-        logger.warning("mail.report_lost", effect_id=str(effect_id), error=type(error).__name__)
-
-
-async def _take(request: web.Request, effect_id: UUID, what: str, target: str) -> None:
-    pool = request.app[SERVICES].pool
-    mail = await pool.fetchrow(queries.find_mail, effect_id)
-    if mail is None:  # its run is past its retention
-        return
     sign = machine_sign(request.method, request.headers)
-    report = _report_of(effect_id, what, target, mail["now"], sign)
-    taken = await report_mails(pool, mail["account_id"], [report])
-    await ring_bells(request, taken.bells)
+    await request.app[READERS].take(
+        effect_id, lambda now: _report_of(effect_id, what, target, now, sign)
+    )
 
 
 def _report_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.calls import SERVICES
+from api.calls import SERVICES, Services
 from runtime import log
 from runtime.bells import Bells
 
@@ -13,7 +13,11 @@ logger = log.get(__name__)
 
 async def ring_bells(request: web.Request, bells: Bells) -> None:
     """Ring after the commit. What a bell that fails would have said is found by the sweep."""
-    services = request.app[SERVICES]
+    await ring_after(request.app[SERVICES], bells)
+
+
+async def ring_after(services: Services, bells: Bells) -> None:
+    """Do the same where there is no request any more."""
     try:
         await services.ring(bells.families)
         if bells.events:

@@ -80,8 +80,10 @@ from api.calls import (
 from api.credentials import Gate
 from api.docs import docs_of
 from api.health import add_health
+from api.mail_readers import READERS, Readers
 from api.metrics import add_metrics
 from api.middleware import identify_request, name_problems
+from api.public_bells import ring_after
 from runtime import log, tracing, worker
 from runtime.bell import Bell
 from runtime.collector import spare_what_stays
@@ -191,6 +193,8 @@ def create_app(
         turns,
     )
     app[LINK_KEYS] = LinkKeys(house)
+    app[READERS] = Readers(pool, lambda bells: ring_after(app[SERVICES], bells))
+    app.on_cleanup.append(lambda _app: app[READERS].end())
     app.on_cleanup.append(lambda _app: gate.uses.written())
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))

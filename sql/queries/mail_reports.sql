@@ -6,11 +6,11 @@ LEFT JOIN workflow_action_executions s ON s.id = f.step_id
 WHERE f.account_id = $1 AND f.id = ANY ($2::uuid[]) AND f.kind = 'email.message'
   AND ($3::uuid IS NULL OR f.integration_id = $3);
 
--- name: find_mail
--- The mail that a signed token names: whose it is; and what time it is.
-SELECT f.account_id, current_instant() AS now
+-- name: find_accounts
+-- Whose the mails are that signed tokens name; and what time it is.
+SELECT f.id, f.account_id, (SELECT current_instant()) AS now
 FROM effects f
-WHERE f.id = $1 AND f.kind = 'email.message';
+WHERE f.id = ANY ($1::uuid[]) AND f.kind = 'email.message';
 
 -- name: lock_mails
 -- Lock mails in the order of their ids, and see how far each has come.
