@@ -1,7 +1,8 @@
 """What Twilio reports on calls, and the event that says how one has ended.
 
 Statuses may come in any order; the event is emitted once, by whichever report is the last word,
-with all that was reported until then.
+with all that was reported until then. What comes later, as a recording does that is ready some
+moments after the call, is added to the event and to the step that it has ended.
 """
 
 from __future__ import annotations
@@ -42,24 +43,47 @@ async def take_call_report(db: Connection, report: Report, now: datetime) -> Bel
     taken = await take_report(db, report, now)
     if taken.effect is None:
         return None
-    if not taken.is_new or report.status not in LAST or taken.effect["contact_id"] is None:
+    if not taken.is_new or taken.effect["contact_id"] is None:
         return taken.bells
+    if report.status not in LAST:
+        if taken.effect["delivery_status"] in LAST:
+            await _tell_late(db, report)
+        return taken.bells
+    return taken.bells | await _tell_end(db, report, taken.effect)
+
+
+async def _tell_end(db: Connection, report: Report, effect: asyncpg.Record) -> Bells:
     rows = await db.fetch(deliveries.details_of_reports, report.effect_id, report.provider_id)
     details: dict[str, Any] = {}
     for row in rows:
         details |= row["detail"]
-    payload = outcome_of(taken.effect["kind"], report.status, details)
+    payload = outcome_of(effect["kind"], report.status, details)
     event = IncomingEvent(
         report.account_id,
         CALL_ENDED,
-        taken.effect["contact_id"],
+        effect["contact_id"],
         {"effect_id": str(report.effect_id), "sid": report.provider_id, **payload},
-        action_id=await _action_of(db, taken.effect),
-        execution_id=taken.effect["execution_id"],
-        dedupe_key=f"{CALL_ENDED}:{report.provider_id}",
+        action_id=await _action_of(db, effect),
+        execution_id=effect["execution_id"],
+        dedupe_key=_key(report),
     )
     _, bells = await take_in(db, [event])
-    return taken.bells | bells
+    return bells
+
+
+async def _tell_late(db: Connection, report: Report) -> None:
+    """Add what is heard of a call that has ended; its outcome stays.
+
+    The contact is locked, as it is by whoever resumes the step: it has either read the event
+    already, and is found completed, or will read it as it is now.
+    """
+    detail, account_id = dict(report.detail), report.account_id
+    await db.execute(queries.add_to_end, account_id, _key(report), detail)
+    await db.execute(queries.add_to_step, account_id, report.effect_id, report.provider_id, detail)
+
+
+def _key(report: Report) -> str:
+    return f"{CALL_ENDED}:{report.provider_id}"
 
 
 async def _action_of(db: Connection, effect: asyncpg.Record) -> Any:

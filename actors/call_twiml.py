@@ -27,7 +27,8 @@ GREETING_SECONDS: Final = 10
 AUDIO_GOOD_FOR: Final = timedelta(minutes=15)
 MOST_SECONDS: Final = 4 * 3600
 
-TO_A_PERSON: Final = "Hello. We wanted to leave you a message, and will try again. Goodbye."
+TO_A_PERSON: Final = "Hello, this is {name}. We only wanted to leave you a message. Goodbye."
+"""An artificial voice says at once on whose behalf it calls: 47 CFR 64.1200(b)(1)."""
 
 # Every answer of machine detection; unknown is treated as a person.
 _MACHINES: Final = frozenset({"machine_end_beep", "machine_end_silence", "machine_end_other"})
@@ -53,11 +54,12 @@ def twiml_for(
     if call["kind"] == VOICEMAIL:
         until = now + AUDIO_GOOD_FOR
         file_id = UUID(call["request"]["audio_file_id"])
-        return _voicemail(signed_url(house, call["account_id"], file_id, until), answered_by)
+        audio_url = signed_url(house, call["account_id"], file_id, until)
+        return _voicemail(audio_url, answered_by, call["account_name"])
     return _connected(call["request"], after_url)
 
 
-def _voicemail(audio_url: str, answered_by: str | None) -> VoiceResponse:
+def _voicemail(audio_url: str, answered_by: str | None, name: str) -> VoiceResponse:
     response = VoiceResponse()
     if answered_by == "fax":
         pass
@@ -67,7 +69,7 @@ def _voicemail(audio_url: str, answered_by: str | None) -> VoiceResponse:
         response.pause(length=GREETING_SECONDS)
         response.play(audio_url)
     else:
-        response.say(TO_A_PERSON)
+        response.say(TO_A_PERSON.format(name=name))
     response.hangup()
     return response
 

@@ -1,9 +1,10 @@
 """Texts that people send to an account's numbers: refusals, returns, questions and replies.
 
 A refusal counts for the number, whichever of the account's contacts it belongs to; each of them is
-told by an event of its own. It is confirmed once, by the answer to the webhook: that is within
-the five minutes that 47 CFR 64.1200(a)(12) allows, and the only text that follows an opt-out. Where
-Twilio itself has answered (Advanced Opt-Out), nothing is added.
+told by an event of its own. It ends marketing calls to the number as well: 47 CFR 64.1200(a)(10)
+speaks of robocalls and robotexts alike. It is confirmed once, by the answer to the webhook: that is
+within the five minutes that 47 CFR 64.1200(a)(12) allows, and the only text that follows an
+opt-out. Where Twilio itself has answered (Advanced Opt-Out), nothing is added.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from sql import load
 queries = load("texts")
 
 CHANNEL: Final = "sms"
+CALLS: Final = "voice"
+STOPPED_TEXTS: Final = "stopped_texts"
 REPLY, OPTED_OUT, OPTED_IN = "sms_reply", "sms_opted_out", "sms_opted_in"
 
 _ANSWERS: Final[Mapping[Wish, str]] = {
@@ -59,14 +62,14 @@ class Taken:
 async def take_text(db: Connection, integration: Integration, text: Text, now: datetime) -> Taken:
     """Take a text in, in the caller's transaction; one that came before changes nothing.
 
-    Locks contacts, then the address, and looks after that.
+    Locks contacts, then the number on both channels, and looks after that.
     """
     account_id, wish = integration.account_id, wish_of(text.body)
     fresh = await db.fetchval(queries.take_text, account_id, text.sid, integration.id, wish, now)
     if not fresh:
         return Taken()
     contacts = await db.fetch(queries.contacts_of_number, account_id, text.sender)
-    await lock_addresses(db, [account_id], [CHANNEL], [text.sender])
+    await lock_addresses(db, [account_id] * 2, [CHANNEL, CALLS], [text.sender] * 2)
     standing = await db.fetchrow(queries.standing, account_id, text.sender)
     assert standing is not None, "an integration has an account"
     was_out: bool = standing["has_opted_out"]
@@ -78,8 +81,10 @@ async def take_text(db: Connection, integration: Integration, text: Text, now: d
         bells = await _tell(db, account_id, event, text, contacts)
     if wish is Wish.STOP:
         bells |= await opt_out(db, account_id, CHANNEL, text.sender, "stop")
+        bells |= await opt_out(db, account_id, CALLS, text.sender, STOPPED_TEXTS)
     elif wish is Wish.START:
         await opt_in(db, account_id, CHANNEL, text.sender)
+        await opt_in(db, account_id, CALLS, text.sender, after=STOPPED_TEXTS)
     is_confirmed = wish is Wish.STOP and was_out
     if wish is None or is_confirmed or text.is_answered:
         return Taken(None, bells)

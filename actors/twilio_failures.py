@@ -55,6 +55,8 @@ _KINDS: Final[dict[int, Kind]] = {
     21623: Kind.INVALID_CONFIG,
     21659: Kind.INVALID_CONFIG,
     21660: Kind.INVALID_CONFIG,
+    30019: Kind.INVALID_CONFIG,  # more content than the carrier takes
+    30032: Kind.INVALID_CONFIG,  # toll-free number not verified
     30034: Kind.INVALID_CONFIG,  # number not registered for A2P 10DLC
     # The other end
     OPTED_OUT: Kind.REFUSED,
@@ -70,6 +72,7 @@ _KINDS: Final[dict[int, Kind]] = {
     30005: Kind.REFUSED,  # unknown handset
     30006: Kind.REFUSED,  # landline
     30007: Kind.REFUSED,  # filtered
+    30011: Kind.REFUSED,  # takes no MMS
     30003: Kind.SERVICE_UNAVAILABLE,  # unreachable handset: switched off
     30008: Kind.SERVICE_UNAVAILABLE,  # unknown error of the carrier
     30017: Kind.SERVICE_UNAVAILABLE,  # carrier congested

@@ -99,7 +99,7 @@ async def take_report(db: Connection, report: Report, now: datetime) -> Reported
         row["account_id"],
         row["attempt"],
         report.failure.code if report.failure else None,
-        dict(report.detail),
+        {} if "erased" in row["request"] else dict(report.detail),
         now,
     )
     if attempt is None:

@@ -35,9 +35,10 @@ log = structlog.get_logger(__name__)
 TRIES: Final = 3
 ENDED: Final = frozenset({"suppressed", "failed"})
 
-# Who leaves a mailing list still gets invoices and receipts. Everything else that keeps an
-# address from being written to (stop, complaint, hard_bounce, …) goes for whatever is sent.
-MARKETING_ONLY: Final = frozenset({"unsubscribed"})
+# Who leaves a mailing list still gets invoices and receipts; whoever refuses texts, the calls that
+# were agreed on. Everything else that keeps an address from being written to (stop, complaint,
+# hard_bounce, …) goes for whatever is sent.
+MARKETING_ONLY: Final = frozenset({"unsubscribed", "stopped_texts"})
 
 
 async def dispatch(
@@ -157,8 +158,8 @@ async def opt_out(
     """Keep an address of a channel from being written to, from now on.
 
     Whatever is addressed there and not yet dispatched is suppressed, to whichever contact it
-    belongs; after `unsubscribed` only marketing is. Runs in a transaction of its own or the
-    caller's.
+    belongs; for some reasons (MARKETING_ONLY) only marketing is. Runs in a transaction of its own
+    or the caller's.
     """
     return await opt_out_all(db, account_id, channel, [address], reason)
 
@@ -177,7 +178,12 @@ async def opt_out_all(
     return Bells(families=families)
 
 
-async def opt_in(db: Connection, account_id: UUID, channel: str, address: str) -> None:
-    """Let an address be written to again, after its owner said so."""
-    await db.execute(queries.opt_in, account_id, channel, address)
-    await db.execute(queries.opt_in_erased, account_id, channel, address)
+async def opt_in(
+    db: Connection, account_id: UUID, channel: str, address: str, *, after: str | None = None
+) -> None:
+    """Let an address be written to again, after its owner said so.
+
+    `after`: only if this was the reason of the opt-out.
+    """
+    await db.execute(queries.opt_in, account_id, channel, address, after)
+    await db.execute(queries.opt_in_erased, account_id, channel, address, after)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from runtime import deliveries, effect_recording
+from runtime.dispatching import opt_out
 from runtime.failures import backoff
 from tests.counterparts.twilio.script import Answer, Callbacks, Drop, Refuse
 from tests.stand_ins import WorldWith
@@ -80,6 +81,8 @@ async def test_a_voicemail_is_played_to_machines_and_ends_politely_with_people(
     assert call.verbs == verbs
     assert call.played == ([(200, "audio/wav", AUDIO)] if "Play" in verbs else [])
     assert await outcome(board, execution) == word
+    greeting = "Hello, this is Acme. We only wanted to leave you a message. Goodbye."
+    assert call.said == ([greeting] if "Say" in verbs else [])
     (step,) = await board.world.steps(execution)
     if step["status"] == "completed":
         told = step["result_data"]
@@ -155,6 +158,39 @@ async def test_a_call_connects_the_contact_and_says_how_it_went(board: Board) ->
     told = step["result_data"]
     assert (told["outcome"], told["duration_seconds"]) == ("completed", 63)
     assert told["recording_url"].startswith("https://api.twilio.com/recordings/RE")
+    (event,) = await board.events("call_ended")
+    assert event["payload"]["recording_seconds"] == 63
+
+
+async def test_what_is_heard_after_a_call_is_added_to_its_step_once(board: Board) -> None:
+    """A recording is ready only moments after the call."""
+    execution = await board.run(await board.calling())
+    (call,) = board.fake.calls
+    url = call.form["StatusCallback"].replace("/status", "/recording")
+
+    async def record(sid: str, recording: str) -> dict[str, Any]:
+        params = {"CallSid": sid, "RecordingSid": recording, "RecordingUrl": f"https://x/{sid}"}
+        assert (await board.fake.webhooks.post(url, params)).status == 204
+        result: dict[str, Any] = (await board.world.steps(execution))[0]["result_data"]
+        return result
+
+    assert "recording_sid" not in await record("CAother", "RE0")
+    for recording in ("RE1", "RE2"):
+        assert (await record(call.sid, recording))["recording_sid"] == "RE1"
+    assert (await record(call.sid, "RE1"))["outcome"] == "completed"
+
+
+async def test_what_is_heard_of_a_call_after_its_contact_was_erased_is_not_kept(
+    board: Board,
+) -> None:
+    await board.run(await board.calling())
+    (call,) = board.fake.calls
+    await board.pool.execute("UPDATE effects SET request = '{\"erased\": true}'")
+    url = call.form["StatusCallback"].replace("/status", "/recording")
+    params = {"CallSid": call.sid, "RecordingSid": "RE1", "RecordingUrl": "https://x/voice"}
+    assert (await board.fake.webhooks.post(url, params)).status == 204
+    kept = "SELECT to_jsonb(r)::text FROM effect_reports r WHERE status = 'recorded'"
+    assert "voice" not in await board.pool.fetchval(kept)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +288,36 @@ async def test_calls_follow_the_retry_table_too(board: Board) -> None:
     assert await board.attempts() == ["retried", "retried", "succeeded"]
 
 
-async def test_a_text_s_refusal_does_not_end_calls_and_calls_respect_quiet_hours(
+async def test_who_refuses_texts_gets_no_marketing_calls_either_until_the_return(
+    board: Board,
+) -> None:
+    await board.pool.execute("UPDATE accounts SET consent_required_for = '{}'")
+    workflow = await board.calling(purpose="marketing")
+    agreed_on = await board.calling()
+    contact = await board.world.contact(phone=TO)
+
+    async def calls(workflow: UUID) -> Any:
+        execution = await board.world.run(workflow, contact)
+        await board.settle()
+        return await outcome(board, execution)
+
+    await board.fake.text(board.texts_url, TO, FROM, "please stop texting me")
+    assert (await calls(workflow), await calls(agreed_on)) == ("opted_out", "completed")
+    await board.fake.text(board.texts_url, TO, FROM, "START")
+    assert await calls(workflow) == "completed"
+
+
+async def test_a_return_to_texts_does_not_undo_a_refusal_of_calls(board: Board) -> None:
+    await board.pool.execute("UPDATE accounts SET consent_required_for = '{}'")
+    async with board.pool.acquire() as db:
+        await opt_out(db, board.world.account_id, "voice", TO, "asked_by_phone")
+    for word in ("STOP", "START"):
+        await board.fake.text(board.texts_url, TO, FROM, word)
+    execution = await board.run(await board.calling())
+    assert await outcome(board, execution) == "opted_out"
+
+
+async def test_a_text_s_refusal_leaves_agreed_calls_alone_and_calls_respect_quiet_hours(
     board: Board,
 ) -> None:
     await board.fake.text(board.texts_url, TO, FROM, "STOP")

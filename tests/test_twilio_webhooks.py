@@ -25,7 +25,8 @@ async def board(world_with: WorldWith) -> AsyncIterator[Board]:
 
 async def opt_outs(board: Board) -> dict[str, str]:
     rows = await board.pool.fetch(
-        "SELECT address, reason FROM channel_addresses WHERE opted_out_at IS NOT NULL"
+        "SELECT address, reason FROM channel_addresses"
+        " WHERE channel = 'sms' AND opted_out_at IS NOT NULL"
     )
     return {row["address"]: row["reason"] for row in rows}
 

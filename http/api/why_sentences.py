@@ -17,6 +17,7 @@ _CHANNELS: Final = {
 
 _OPT_OUTS: Final = {
     "stop": "its owner wrote STOP",
+    "stopped_texts": "its owner texted STOP, which ends marketing calls too",
     "unsubscribed": "its owner has unsubscribed",
     "hard_bounce": "mail to it came back for good",
     "complaint": "its owner reported a message as spam",

@@ -6,10 +6,26 @@ WHERE c.id = (SELECT f.contact_id FROM effects f WHERE f.account_id = $1 AND f.i
 FOR NO KEY UPDATE;
 
 -- name: call
--- What a call that was placed is to do: its effect.
-SELECT f.id, f.account_id, f.kind, f.integration_id, f.request, f.contact_id
+-- What a call that was placed is to do: its effect, and in whose name it calls.
+SELECT f.id, f.account_id, f.kind, f.integration_id, f.request, f.contact_id,
+    a.name AS account_name
 FROM effects f
+JOIN accounts a ON a.id = f.account_id
 WHERE f.account_id = $1 AND f.id = $2 AND f.integration_id = $3 AND f.family = 'voice';
+
+-- name: add_to_end
+-- Add to the event of a call's end; one whose contact was erased stays empty.
+UPDATE domain_events v
+SET payload = v.payload || $3::jsonb
+WHERE v.account_id = $1 AND v.dedupe_key = $2 AND v.payload ? 'sid';
+
+-- name: add_to_step
+-- Add to the result of the step that a call has ended, if it is this call that it tells of.
+UPDATE workflow_action_executions s
+SET result_data = s.result_data || $4::jsonb
+FROM effects f
+WHERE f.account_id = $1 AND f.id = $2 AND s.account_id = $1 AND s.id = f.step_id
+  AND s.status = 'completed' AND s.result_data ->> 'sid' = $3::text;
 
 -- name: action_of_step
 -- The action that a step performs.

@@ -324,15 +324,16 @@ ON CONFLICT (account_id, channel, address)
 RETURNING address;
 
 -- name: opt_in
--- Unmark the address.
+-- Unmark the address; where $4 is given, only one that was marked for that reason.
 UPDATE channel_addresses SET opted_out_at = NULL, reason = NULL, scope = 'all'
-WHERE account_id = $1 AND channel = $2 AND address = $3;
+WHERE account_id = $1 AND channel = $2 AND address = $3 AND ($4::text IS NULL OR reason = $4);
 
 -- name: opt_in_erased
 -- Forget the hash of an address whose owner was erased and says that they may be written to.
 DELETE FROM erased_addresses e
 WHERE e.account_id = $1 AND e.channel = $2
-  AND e.address_hash = address_hash((SELECT c.address_salt FROM accounts c WHERE c.id = $1), $2, $3);
+  AND e.address_hash = address_hash((SELECT c.address_salt FROM accounts c WHERE c.id = $1), $2, $3)
+  AND ($4::text IS NULL OR e.reason = $4);
 
 -- name: suppress_effects
 -- Suppress what is addressed there and not yet dispatched; the second statement of the race.

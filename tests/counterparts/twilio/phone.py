@@ -103,6 +103,10 @@ class Phone:
 
     async def _tell_end(self, call: Call) -> None:
         duration = call.answer.duration if call.status == "completed" else 0
+        if url := call.form.get("StatusCallback"):
+            ended = self._params(call, CallStatus=call.status, CallDuration=duration)
+            await self._webhooks.post(url, ended)
+        # A recording is ready some moments after the call has ended.
         if call.form.get("Record") and duration and (url := call.form["RecordingStatusCallback"]):
             recording = {
                 "RecordingSid": f"RE{call.sid[2:]}",
@@ -111,9 +115,6 @@ class Phone:
                 "RecordingDuration": duration,
             }
             await self._webhooks.post(url, self._params(call, **recording))
-        if url := call.form.get("StatusCallback"):
-            ended = self._params(call, CallStatus=call.status, CallDuration=duration)
-            await self._webhooks.post(url, ended)
 
     def _params(self, call: Call, **more: Any) -> dict[str, str]:
         # Twilio names who has answered where it asks what to do, and nowhere else for sure.
