@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -33,6 +33,8 @@ addresses = load("events")
 
 CHANNEL: Final = "email"
 TRIES: Final = 3
+SKEW: Final = timedelta(minutes=1)
+"""How far the clocks of others may be behind ours; what is further behind says nothing."""
 
 Status = Literal[
     "accepted", "deferred", "delivered", "bounced", "complained", "unsubscribed",
@@ -135,7 +137,7 @@ def _judged(report: MailReport, mail: asyncpg.Record) -> MailReport:
     """Flag as a machine's what was opened or followed within seconds of sending."""
     sent_at, at = mail["dispatched_at"], report.occurred_at
     is_reading = report.status in ("opened", "clicked")
-    if not is_reading or sent_at is None or at is None or at - sent_at >= SOON:
+    if not is_reading or sent_at is None or at is None or not -SKEW < at - sent_at < SOON:
         return report
     status: Any = f"machine_{report.status}"
     return replace(report, status=status, payload={**report.payload, "sign": "soon"})

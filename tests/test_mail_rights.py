@@ -10,6 +10,7 @@ import pytest
 
 from actors.mail_reports import MailReport, report_mails
 from tests.api_desk import Caller
+from tests.counterparts.smtp.script import NO_SUCH_USER
 from tests.mail_board import Board, open_board
 from tests.stand_ins import WorldWith
 
@@ -77,6 +78,22 @@ async def test_why_says_how_far_a_mail_has_come(board: Board, admin: Caller) -> 
         "SELECT detail FROM contact_timeline WHERE what = 'email.message succeeded'"
     )
     assert [row["detail"] for row in timeline] == ["complained"]
+
+
+async def test_a_recipient_whom_the_server_refuses_is_a_bounce_like_any_other(
+    board: Board, admin: Caller
+) -> None:
+    board.office.of_recipient[MAIL] = NO_SUCH_USER
+    execution = await sent(board)
+    (effect,) = await board.effects()
+    assert (effect["status"], effect["delivery_status"]) == ("failed", "bounced")
+    (event,) = await board.events("email_bounced")
+    assert event["payload"] == {"effect_id": str(effect["id"]), "is_hard": True, "code": "5.1.1"}
+    assert (event["execution_id"], event["action_id"] is None) == (execution, False)
+    assert await board.opt_outs() == {MAIL: "hard_bounce"}
+    (step,) = await board.world.steps(execution)
+    told = await admin.get(f"/api/v1/steps/{step['id']}/why")
+    assert "550 5.1.1" in told["why"]
 
 
 async def test_the_export_has_it_and_an_erasure_takes_it_away(board: Board, admin: Caller) -> None:
