@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import time
 from email.utils import formatdate
 from typing import Any, Final
 from uuid import UUID
@@ -70,10 +71,13 @@ def request(
     gates_step: bool = True,
     track_opens: bool = False,
     track_clicks: bool = False,
+    quiet_hours: tuple[time, time] | None = None,
+    time_zone: str | None = None,
 ) -> EffectRequest:
     """Build the effect: a mail to a normalised address, from the sender's.
 
     `content` is `written(html, text)`, or `of_template(…)`. Marketing needs `postal_address`.
+    `quiet_hours` and `time_zone`: see `message_permission.terms`.
     """
     return EffectRequest(
         kind=KIND,
@@ -86,7 +90,7 @@ def request(
             "postal_address": postal_address if purpose == "marketing" else "",
             TRACKING: {"opens": track_opens, "clicks": track_clicks},
             **content,
-            PERMISSION: terms(purpose),
+            PERMISSION: terms(purpose, quiet_hours, time_zone),
         },
         integration_id=sender.integration_id,
         channel=CHANNEL,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -151,7 +151,11 @@ def _id_of(address: str) -> UUID | None:
         return None
 
 
-async def default_sender(db: Connection, account_id: UUID, kind: str) -> Sender | None:
-    """The sender of what names none, such as notices: the oldest that is enabled."""
-    row = await db.fetchrow(queries.default_sender, account_id, kind)
-    return None if row is None else Sender(row["id"], row["address"])
+async def default_senders(
+    db: Connection, account_ids: Collection[UUID], kinds: Collection[str]
+) -> Mapping[tuple[UUID, str], Sender]:
+    """The senders of what names none, such as notices: the oldest enabled ones."""
+    if not kinds:
+        return {}
+    rows = await db.fetch(queries.default_senders, list(account_ids), list(kinds))
+    return {(row["account_id"], row["kind"]): Sender(row["id"], row["address"]) for row in rows}

@@ -57,14 +57,21 @@ Row = asyncpg.Record | Mapping[str, Any]
 Finding = dict[str, Any]
 
 
-def terms(purpose: Purpose, quiet_hours: tuple[time, time] | None = None) -> dict[str, Any]:
+def terms(
+    purpose: Purpose,
+    quiet_hours: tuple[time, time] | None = None,
+    time_zone: str | None = None,
+) -> dict[str, Any]:
     """The terms of a message, to stand in its effect's request under PERMISSION.
 
     `quiet_hours`: begin and end, as the clock of whoever is written to shows them; None: any hour.
+    `time_zone`: of that clock, where it is known of a user; that of contacts is found.
     """
     hours = None
     if quiet_hours is not None:
         hours = {"start": quiet_hours[0].isoformat(), "end": quiet_hours[1].isoformat()}
+        if time_zone is not None:
+            hours["time_zone"] = time_zone
     return {"purpose": purpose, "quiet_hours": hours}
 
 
@@ -127,7 +134,7 @@ def decide(effect: Effect, row: Row, now: datetime) -> Verdict:
             if not found["passed"]:
                 return case.suppressed(found["code"])
     windows = _windows(case, asked.get("quiet_hours"))
-    return _by_the_clock(case, windows) if windows else case.go()
+    return _by_the_clock(case, windows, asked["quiet_hours"]) if windows else case.go()
 
 
 def _contact(effect: Effect, row: Row, purpose: str) -> Finding | None:
@@ -206,8 +213,11 @@ def _windows(case: Case, hours: Mapping[str, str] | None) -> list[Window]:
     return windows
 
 
-def _by_the_clock(case: Case, windows: Sequence[Window]) -> Verdict:
-    zones, source = _zones(case.effect, case.row, case.purpose)
+def _by_the_clock(case: Case, windows: Sequence[Window], hours: Mapping[str, str]) -> Verdict:
+    if (zone := zone_named(hours.get("time_zone", ""))) is not None:
+        zones, source = [zone], "user"
+    else:
+        zones, source = _zones(case.effect, case.row, case.purpose)
     allowed = next_allowed(windows, case.now, zones)
     code = "always_quiet" if allowed is None else "quiet_hours"
     found = _finding(

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from runtime.effect import Effect, Result, Sent
+from runtime.effect import Effect, Result, Sent, Suppressed
 from runtime.failures import Failure, Kind
 from runtime.house import House
 from runtime.outcomes import EffectRequest
@@ -60,10 +60,10 @@ async def tools(house: House) -> AsyncIterator[asyncpg.Pool]:
 
 
 async def send(effect: Effect, pool: asyncpg.Pool) -> Result:
-    """Write the notification; a user who is gone meanwhile is a refusal."""
+    """Write the notification; none for a user who wants none, or is gone meanwhile (a refusal)."""
     contact_id = effect.request.get("contact_id")
     try:
-        notification_id = await pool.fetchval(
+        row = await pool.fetchrow(
             queries.deliver,
             effect.account_id,
             UUID(effect.request["user_id"]),
@@ -75,9 +75,11 @@ async def send(effect: Effect, pool: asyncpg.Pool) -> Result:
     except UNAVAILABLE as error:
         code = "database_unavailable"
         return Failure(Kind.SERVICE_UNAVAILABLE, code, f"the database said {type(error).__name__}")
-    if notification_id is None:
+    if row is None:
         return Failure(Kind.REFUSED, "user_not_found", "the account has no such user any more")
-    return Sent({"notification_id": str(notification_id)})
+    if row["id"] is None:
+        return Suppressed("muted")
+    return Sent({"notification_id": str(row["id"])})
 
 
 EFFECT = EffectType(

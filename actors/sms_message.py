@@ -37,12 +37,14 @@ def request(
     purpose: Purpose,
     media: Sequence[str] = (),
     quiet_hours: tuple[time, time] | None = None,
+    time_zone: str | None = None,
     on_unknown: Literal["repeat", "fail"] | None = None,
     gates_step: bool = True,
 ) -> EffectRequest:
     """Build the effect: a text to a number in E.164 form.
 
-    `quiet_hours`: begin and end in the recipient's local time; None: at any hour.
+    `quiet_hours`: begin and end in the recipient's local time; None: at any hour. `time_zone`: of
+    that time, where a user has named it.
     """
     segments = segments_of(body)
     content = {
@@ -54,7 +56,7 @@ def request(
     }
     return EffectRequest(
         kind=KIND,
-        request={**content, PERMISSION: terms(purpose, quiet_hours)},
+        request={**content, PERMISSION: terms(purpose, quiet_hours, time_zone)},
         integration_id=sender.integration_id,
         channel=CHANNEL,
         address=to,

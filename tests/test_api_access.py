@@ -81,6 +81,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "source": "form",
     },
     "/api/v1/contacts/{contact_id}/do-not-disturb": {"channels": ["sms"]},
+    "/api/v1/users/{user_id}/notification-preferences": {"muted": []},
     "/api/v1/contacts/{contact_id}/messenger": {
         "page_id": "00000000-0000-4000-8000-000000000000",
         "psid": "77",
@@ -149,6 +150,11 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         operation_id = await operations.begin(db, account_id, "test", {})
     crm = await crm_of(caller, contact["id"], path.rpartition("/")[2])
     version = "select id from workflow_versions where account_id = $1"
+    notice = (
+        "insert into notifications (account_id, user_id, title, created_at)"
+        " select account_id, user_id, 'Look', current_instant() from api_tokens"
+        " where account_id = $1 limit 1 returning id"
+    )
     return {
         "workflow_id": path.rpartition("/")[2],
         "action_id": action["id"],
@@ -166,6 +172,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "execution_id": enrolled["outcomes"][0]["execution_id"],
         "operation_id": str(operation_id),
         "file_id": file.data["id"],
+        "notification_id": str(await pool.fetchval(notice, account_id)),
         **crm,
         "owner_id": crm["user_id"],
         "assignee_id": crm["user_id"],
@@ -345,7 +352,8 @@ def test_a_viewer_reads_and_an_admin_may_do_everything() -> None:
     assert Permission.EDIT_WORKFLOWS in ROLES["editor"]
     assert ROLES["admin"] == set(Permission)
     for route in ROUTES:
-        is_own = route.path.startswith("/api/v1/tokens")  # everybody has tokens of their own
+        # Everybody has tokens, notifications and preferences of their own.
+        is_own = route.path.startswith(("/api/v1/tokens", "/api/v1/notifications", "/api/v1/me/"))
         assert route.method == "GET" or is_own or route.permission is not Permission.READ, route
 
 

@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from pydantic import SecretStr
 
 from actors.integration_kinds import normalize_address
-from actors.integrations import Integrations, default_sender, find_senders
+from actors.integrations import Integrations, Sender, default_senders, find_senders
 from actors.rendered import UnusableError
 from actors.secret_rotation import seal_anew
 from actors.test_mode import is_loopback
@@ -240,13 +240,12 @@ async def test_senders_are_found_by_their_addresses_whole_ones_before_domains(
     }
     async with backstage.stage() as stage:
         found = await find_senders(stage, list(wanted))
-        first = await default_sender(stage.db, account, "smtp")
+        senders = await default_senders(stage.db, [account, other], ["smtp"])
     assert {key: found[key].integration_id for key in found} == {
         k: v for k, v in wanted.items() if v
     }
     assert [key[1] for key, sender in found.items() if sender.is_disabled] == ["twilio"]
-    assert first is not None
-    assert (first.integration_id, first.address) == (mail, "ada@acme.test")
+    assert senders == {(account, "smtp"): Sender(mail, "ada@acme.test")}
 
 
 async def test_what_is_read_is_kept_for_seconds_and_then_read_anew(

@@ -70,6 +70,15 @@ class Gate:
             self.uses.note(caller.token_id)
         return caller
 
+    async def is_good(self, request: web.Request) -> bool:
+        """Whether the credential of a request that was let in is good still."""
+        credential = _credential_of(request)
+        try:
+            await self._find(credential, digest(credential))
+        except Problem:
+            return False
+        return True
+
     def admit(self, caller: Caller) -> dict[str, str]:
         """Count a request of a caller; gives the headers that say how it stands, or a 429."""
         if not self._requests.is_on:
@@ -114,6 +123,10 @@ class Gate:
 
 def _credential_of(request: web.Request) -> str:
     headers = request.headers.getall("Authorization", [])
+    offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+    of_browser = [one.strip().removeprefix("bearer.") for one in offered if "bearer." in one]
+    if not headers and len(of_browser) == 1:
+        headers = [f"Bearer {of_browser[0]}"]
     if not headers:
         raise _unauthorized("token_missing", "This needs an access token.", "")
     match = _BEARER.fullmatch(headers[0]) if len(headers) == 1 else None

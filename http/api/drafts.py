@@ -113,7 +113,10 @@ async def open_draft(call: Call, db: Connection) -> Draft:
 
 
 async def read_draft(call: Call, db: Connection) -> Draft:
-    """The same without a lock, for who writes in one statement that asks for the revision read."""
+    """The same without a lock, for who writes in one statement that asks for the revision read.
+
+    Gives of the actions only where they stand, their types and keys: configs may be large.
+    """
     return await _draft(call, db, queries.draft)
 
 

@@ -43,6 +43,8 @@ from api import (
     mail_tracking,
     messenger,
     notes,
+    notifications,
+    notifications_live,
     operations,
     opportunities,
     palette,
@@ -138,6 +140,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *audit.ROUTES,
     *messenger.ROUTES,
     *mail_returns.ROUTES,
+    *notifications.ROUTES,
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
@@ -147,6 +150,7 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *mail_tracking.PUBLIC_ROUTES,
     *sendgrid.PUBLIC_ROUTES,
     *messenger.PUBLIC_ROUTES,
+    *notifications_live.PUBLIC_ROUTES,
 )
 """What providers call back and what links in messages lead to."""
 
@@ -198,6 +202,7 @@ def create_app(
     app.on_cleanup.append(lambda _app: gate.uses.written())
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
+    notifications_live.add_live(app)
     add_health(app)
     add_metrics(app)
     app.cleanup_ctx.append(code.sandbox)

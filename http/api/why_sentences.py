@@ -88,6 +88,7 @@ def _quiet(found: Row, decision: Row) -> str:
         "contact": "the contact's own time zone",
         "phone_number": "by the phone number",
         "account": "the account's time zone, as nothing else is known",
+        "user": "the user's own choice",
     }[found["zone_from"]]
     return (
         f"Quiet hours ({windows}) held in {zones} ({source}) at {_minute(decision['at'])};"

@@ -12,11 +12,9 @@ ORDER BY a.branch_id NULLS FIRST, a.position;
 SELECT d.* FROM open_draft($1, $2) d;
 
 -- name: draft
--- The same without a lock: what it gives is true of this revision only.
+-- Where the live actions of a workflow stand, without a lock: true of this revision only.
 SELECT w.status, current_instant() AS changed_at, w.updated_at AS was_updated_at, w.revision,
-    a.id, a.workflow_id, a.action_type, a.action_config, a.position, a.previous_action_id,
-    a.next_action_id, a.branch_id, a.is_enabled, a.on_failure, a.fallback_action_id, a.key,
-    a.canvas_x, a.canvas_y, a.created_at, a.updated_at
+    a.id, a.action_type, a.key, a.position, a.previous_action_id, a.next_action_id, a.branch_id
 FROM workflows w
 LEFT JOIN workflow_actions a
     ON a.account_id = w.account_id AND a.workflow_id = w.id AND a.deleted_at IS NULL

@@ -32,15 +32,15 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) f;
 
--- name: default_sender
--- The oldest enabled integration of a kind that has an address of its own, and that address.
-SELECT i.id, a.address
+-- name: default_senders
+-- The oldest enabled integration of each account and kind that has an address of its own, and that
+-- address.
+SELECT DISTINCT ON (i.account_id, i.kind) i.account_id, i.kind, i.id, a.address
 FROM integrations i
 JOIN sender_addresses a ON a.integration_id = i.id
-WHERE i.account_id = $1 AND i.kind = $2 AND i.deleted_at IS NULL AND i.disabled_at IS NULL
-  AND a.address NOT LIKE '@%'
-ORDER BY i.created_at, i.id, a.ordinal
-LIMIT 1;
+WHERE i.account_id = ANY ($1::uuid[]) AND i.kind = ANY ($2::text[]) AND i.deleted_at IS NULL
+  AND i.disabled_at IS NULL AND a.address NOT LIKE '@%'
+ORDER BY i.account_id, i.kind, i.created_at, i.id, a.ordinal;
 
 -- name: integrations_by_address
 -- The live integrations, of whichever account, that own an address: for what comes in by it.
