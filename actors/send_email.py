@@ -224,6 +224,10 @@ ACTION = ActionType(
     gives={
         "message_id": "the Message-ID of the mail",
         "reply": "what the server said when it took the mail",
+        "status": "recorded, in test mode: nothing was sent",
+        "to": "the address, in test mode",
+        "subject": "its subject, in test mode",
+        "is_test": "true in test mode",
         "delivery": "how far it had come then: sent",
     },
 )

@@ -27,6 +27,7 @@ from runtime.template_limits import (
     Budget,
     TemplateError,
 )
+from runtime.template_places import place_of, placed
 
 _ALLOWED: Final = frozenset(
     {
@@ -68,7 +69,7 @@ def parse(source: str, environment: Environment, tokens: Budget) -> nodes.Templa
         raise
     except TemplateSyntaxError as error:
         message = error.message or "this is no valid template"
-        raise TemplateError("template_syntax", message, error.lineno) from None
+        raise TemplateError("template_syntax", message, *place_of(error.lineno)) from None
     except RecursionError:
         raise TemplateError("template_too_costly", "the template is nested too deeply") from None
     except Exception as error:  # whatever else a parser does on hostile input
@@ -85,18 +86,20 @@ def parse(source: str, environment: Environment, tokens: Budget) -> nodes.Templa
 def _count_tokens(source: str, environment: Environment, tokens: Budget) -> None:
     # Before parsing, because the parser is recursive and many times slower than the lexer.
     depth = 0
-    for line, kind, value in environment.lex(source):
+    for line, kind, value in placed(environment.lex(source), source):
         if kind in ("data", "whitespace"):
             continue
         tokens.work -= 1
         if tokens.work < 0:
-            raise TemplateError("template_too_costly", "there are too many merge fields", line)
+            raise TemplateError(
+                "template_too_costly", "there are too many merge fields", *place_of(line)
+            )
         if kind == "operator" and value in "([{":
             depth += 1
         elif kind == "operator" and value in ")]}":
             depth -= 1
         if depth > MAX_BRACKETS:
-            raise TemplateError("template_too_costly", "too many open brackets", line)
+            raise TemplateError("template_too_costly", "too many open brackets", *place_of(line))
 
 
 def _walk(tree: nodes.Template) -> Iterator[tuple[nodes.Node, int]]:
@@ -196,10 +199,11 @@ def _refusal(node: nodes.Node, source: str, message: str, word: str = "") -> Tem
 
 
 def _place(node: nodes.Node, source: str, word: str) -> tuple[int | None, int | None]:
-    # Jinja keeps no columns: a word that stands once in its line tells it all the same. It forgets
+    # A node's place is that of one of its tokens: the word stands there or behind it. Jinja forgets
     # the line of what it makes up itself ({% autoescape %}), whatever its annotation says.
-    number: int | None = node.lineno
+    number, column = place_of(node.lineno)
     if number is None:
         return None, None
     line = (_LINE_END.split(source, number)[number - 1 :] or [""])[0]
-    return number, line.index(word) + 1 if word and line.count(word) == 1 else None
+    found = line.find(word, (column or 1) - 1) if word else -1
+    return number, found + 1 if found >= 0 else column

@@ -55,16 +55,8 @@ class Board:
 
     async def template(self, html: str = HTML, purpose: str = "transactional") -> UUID:
         """Make a template."""
-        now = await self.pool.fetchval("SELECT current_instant()")
-        own = {"account_id": self.world.account_id, "created_at": now}
-        id_ = self.template_id = uuid4()
-        await self.world._add(
-            "message_templates", id=id_, name="T", purpose=purpose, version=1, updated_at=now, **own
-        )
-        await self.world._add(
-            "message_template_versions", template_id=id_, version=1, html=html, **own
-        )
-        return id_
+        self.template_id = await add_template(self.world, html, purpose)
+        return self.template_id
 
     def mail(self, **config: Any) -> tuple[str, dict[str, Any]]:
         """The action that sends the template made last."""
@@ -136,6 +128,18 @@ class Board:
             "SELECT address, reason FROM channel_addresses WHERE opted_out_at IS NOT NULL"
         )
         return {row["address"]: row["reason"] for row in rows}
+
+
+async def add_template(world: World, html: str = HTML, purpose: str = "transactional") -> UUID:
+    """Make a template with its first version."""
+    now = await world.pool.fetchval("SELECT current_instant()")
+    own = {"account_id": world.account_id, "created_at": now}
+    id_ = uuid4()
+    await world._add(
+        "message_templates", id=id_, name="T", purpose=purpose, version=1, updated_at=now, **own
+    )
+    await world._add("message_template_versions", template_id=id_, version=1, html=html, **own)
+    return id_
 
 
 async def add_integration(world: World, port: int, **columns: Any) -> UUID:

@@ -532,7 +532,7 @@ def test_what_could_never_be_performed_is_refused_when_it_is_saved(
             (
                 "assignee_id",
                 "template_error",
-                "Line 1: unexpected end of template, expected 'end of print statement'.",
+                "Line 1, column 4: unexpected end of template, expected 'end of print statement'.",
             ),
         ),
         (

@@ -7,29 +7,146 @@ that it has taken and answered, whose recording was on its way.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import pytest
 
 from runtime.bells import Bells
 from runtime.clock import current_instant
+from tests import mail_board, twilio_board
 from tests.conftest import SECRET_KEYS
-from tests.counterparts.graph import server as facebook
-from tests.counterparts.twilio import script as twilio_script
-from tests.counterparts.twilio.server import twilio
+from tests.counterparts.graph import server as graph_server
+from tests.counterparts.smtp import script as mail_script
+from tests.counterparts.smtp.server import PostOffice, post_office
+from tests.counterparts.twilio.script import Callbacks, Delay, Hang
+from tests.counterparts.twilio.server import Twilio, twilio
 from tests.messenger_board import add_page
 from tests.processes import MORTAL, Crew, until
 from tests.stand_ins import WorldWith
-from tests.twilio_board import FROM, add_integration
 from tests.world import World
 
-CLAIMED, ON_WIRE, ANSWERED = "+14155550101", "+14155550102", "+14155550103"
-BY_PHONE = {"from_number": FROM, "purpose": "transactional", "respect_quiet_hours": False}
+CLAIMED, ON_WIRE, ANSWERED = "claimed", "on the wire", "answered"
+"""Where the three messages are when the worker dies."""
+
+
+class Provider(Protocol):
+    """The other side: hangs at the first message, and answers the second once it is let."""
+
+    addresses: dict[str, str]
+
+    async def contact(self, world: World, which: str) -> UUID: ...
+
+    async def has_come(self, count: int) -> None: ...
+
+    def answer(self) -> None: ...
+
+    def taken(self) -> Counter[str]: ...
+
+
+@dataclass
+class Phones:
+    """Twilio."""
+
+    fake: Twilio
+    addresses = {CLAIMED: "+14155550101", ON_WIRE: "+14155550102", ANSWERED: "+14155550103"}  # noqa: RUF012
+
+    async def contact(self, world: World, which: str) -> UUID:
+        return await world.contact(phone=self.addresses[which])
+
+    async def has_come(self, count: int) -> None:
+        await self.fake.has_come(count)
+
+    def answer(self) -> None:
+        self.fake.delayed.set()
+
+    def taken(self) -> Counter[str]:
+        return Counter([one.to for one in self.fake.messages] + [one.to for one in self.fake.calls])
+
+
+@asynccontextmanager
+async def phones(world: World) -> AsyncIterator[Phones]:
+    async with twilio() as fake:
+        fake.callbacks = Callbacks(are_sent=False)
+        fake.script = [Hang(), Delay()]
+        await twilio_board.add_integration(world, fake.url)
+        yield Phones(fake)
+
+
+@dataclass
+class Mailboxes:
+    """An SMTP server; each mail bears one Message-ID, however often it comes."""
+
+    office: PostOffice
+    addresses = {CLAIMED: "a@x.test", ON_WIRE: "b@x.test", ANSWERED: "c@x.test"}  # noqa: RUF012
+
+    async def contact(self, world: World, which: str) -> UUID:
+        return await world.contact(email=self.addresses[which])
+
+    async def has_come(self, count: int) -> None:
+        await self.office.has_reached("content", count)
+
+    def answer(self) -> None:
+        self.office.delayed.set()
+
+    def taken(self) -> Counter[str]:
+        mails = {(mail.recipients[0], mail.message["Message-ID"]) for mail in self.office.mails}
+        assert len(mails) == len({address for address, _ in mails})
+        return self.office.taken
+
+
+@asynccontextmanager
+async def mailboxes(world: World) -> AsyncIterator[Mailboxes]:
+    async with post_office() as office:
+        office.script["content"] = [mail_script.Hang(), mail_script.Delay()]
+        await mail_board.add_integration(world, office.port)
+        yield Mailboxes(office)
+
+
+@dataclass
+class Messenger:
+    """Facebook."""
+
+    fake: graph_server.Graph
+    addresses = {  # noqa: RUF012
+        at: f"{graph_server.PAGE}:1415555010{number}"
+        for number, at in enumerate((CLAIMED, ON_WIRE, ANSWERED))
+    }
+
+    async def contact(self, world: World, which: str) -> UUID:
+        contact_id = await world.contact()
+        psid = self.addresses[which].partition(":")[2]
+        await world.pool.execute(
+            "INSERT INTO messenger_people (account_id, page, psid, contact_id, last_inbound_at)"
+            " VALUES ($1, $2, $3, $4, (SELECT current_instant()))",
+            *(world.account_id, graph_server.PAGE, psid, contact_id),
+        )
+        self.fake.wrote_at[psid] = self.fake.now
+        return contact_id
+
+    async def has_come(self, count: int) -> None:
+        await self.fake.has_come(count)
+
+    def answer(self) -> None:
+        self.fake.delayed.set()
+
+    def taken(self) -> Counter[str]:
+        return Counter(message.to for message in self.fake.messages)
+
+
+@asynccontextmanager
+async def messenger(world: World) -> AsyncIterator[Messenger]:
+    async with graph_server.graph() as fake:
+        fake.script = [graph_server.Hang(), graph_server.Delay()]
+        await add_page(world, fake.url)
+        yield Messenger(fake)
+
+
+Config = Callable[[World], Any]
 
 
 @dataclass(frozen=True)
@@ -38,18 +155,68 @@ class Type:
 
     action: str
     family: str
-    config: dict[str, Any]
+    provider: Callable[[World], AbstractAsyncContextManager[Provider]]
+    config: Config
+    taken: dict[str, int]
+    """How many messages the provider ends with."""
+    statuses: dict[str, str]
+    """How the effects end."""
 
+
+TERMS = {"from_number": twilio_board.FROM, "purpose": "transactional", "respect_quiet_hours": False}
+
+
+async def texting(_world: World) -> dict[str, Any]:
+    return {**TERMS, "message": "Hi"}
+
+
+async def calling(_world: World) -> dict[str, Any]:
+    return {**TERMS, "destination_type": "queue", "destination_value": "Sales"}
+
+
+async def speaking(world: World) -> dict[str, Any]:
+    """By a file that can be played; nobody will."""
+    file_id = await world._add(
+        "files",
+        id=uuid4(),
+        account_id=world.account_id,
+        name="hello.wav",
+        media_type="audio/wav",
+        size=1,
+        sha256=bytes(32),
+        created_at=await current_instant(world.pool),
+    )
+    return {**TERMS, "audio_file_id": str(file_id)}
+
+
+async def chatting(world: World) -> dict[str, Any]:
+    page_id = await world.pool.fetchval("SELECT id FROM integrations WHERE kind = 'facebook'")
+    return {"message_type": "text", "content": {"text": "Hi"}, "page_id": str(page_id)}
+
+
+async def mailing(world: World) -> dict[str, Any]:
+    template_id = await mail_board.add_template(world)
+    return {
+        "template_id": str(template_id),
+        "subject": "Hello",
+        "from_name": "Ada",
+        "from_email": mail_board.FROM,
+    }
+
+
+# A second text or call is worse than none: what was dispatched is not sent again. A second mail is
+# known by its Message-ID.
+ONCE = {CLAIMED: 1, ANSWERED: 1}
+UNKNOWN = {CLAIMED: "succeeded", ON_WIRE: "unknown", ANSWERED: "unknown"}
+AGAIN = {CLAIMED: 1, ON_WIRE: 1, ANSWERED: 2}
+SENT = dict.fromkeys(AGAIN, "succeeded")
 
 TYPES = [
-    Type("send_sms", "sms", {**BY_PHONE, "message": "Hi"}),
-    Type("send_voicemail", "voice", BY_PHONE),
-    Type(
-        "make_call",
-        "voice",
-        {**BY_PHONE, "destination_type": "queue", "destination_value": "Sales"},
-    ),
-    Type("send_messenger", "messenger", {"message_type": "text", "content": {"text": "Hi"}}),
+    Type("send_sms", "sms", phones, texting, ONCE, UNKNOWN),
+    Type("send_voicemail", "voice", phones, speaking, ONCE, UNKNOWN),
+    Type("make_call", "voice", phones, calling, ONCE, UNKNOWN),
+    Type("send_messenger", "messenger", messenger, chatting, ONCE, UNKNOWN),
+    Type("send_email", "email", mailboxes, mailing, AGAIN, SENT),
 ]
 
 
@@ -60,126 +227,48 @@ def crew(dsn: str, tmp_path: Path) -> Any:
     crew.end()
 
 
-@dataclass
-class Provider:
-    """The fake of a provider, and how a contact is somebody there."""
-
-    fake: Any
-    hang: Any
-    delay: Any
-
-    async def contact(self, world: World, phone: str) -> UUID:
-        return await world.contact(phone=phone)
-
-    def address(self, phone: str) -> str:
-        return phone
-
-    def taken(self) -> Counter[str]:
-        return Counter([one.to for one in self.fake.messages] + [one.to for one in self.fake.calls])
-
-
-@dataclass
-class Messenger(Provider):
-    """Facebook: a phone number without its plus is the person's number."""
-
-    async def contact(self, world: World, phone: str) -> UUID:
-        contact_id, psid = await world.contact(), phone[1:]
-        await world.pool.execute(
-            "INSERT INTO messenger_people (account_id, page, psid, contact_id, last_inbound_at)"
-            " VALUES ($1, $2, $3, $4, (SELECT current_instant()))",
-            *(world.account_id, facebook.PAGE, psid, contact_id),
-        )
-        self.fake.wrote_at[psid] = self.fake.now
-        return contact_id
-
-    def address(self, phone: str) -> str:
-        return f"{facebook.PAGE}:{phone[1:]}"
-
-    def taken(self) -> Counter[str]:
-        return Counter(message.to for message in self.fake.messages)
-
-
-@asynccontextmanager
-async def provider(world: World, type_: Type) -> AsyncIterator[tuple[Provider, dict[str, Any]]]:
-    """Serve what a type sends by; gives the config that leads there."""
-    if type_.family == "messenger":
-        async with facebook.graph() as fake:
-            page_id = await add_page(world, fake.url)
-            served: Provider = Messenger(fake, facebook.Hang(), facebook.Delay())
-            yield served, {**type_.config, "page_id": str(page_id)}
-        return
-    async with twilio() as fake:
-        fake.callbacks = twilio_script.Callbacks(are_sent=False)
-        await add_integration(world, fake.url)
-        file = {"audio_file_id": await audio(world)} if type_.action == "send_voicemail" else {}
-        served = Provider(fake, twilio_script.Hang(), twilio_script.Delay())
-        yield served, {**type_.config, **file}
-
-
-async def audio(world: World) -> str:
-    """A file that can be played; nobody will."""
-    return str(
-        await world._add(
-            "files",
-            id=uuid4(),
-            account_id=world.account_id,
-            name="hello.wav",
-            media_type="audio/wav",
-            size=1,
-            sha256=bytes(32),
-            created_at=await current_instant(world.pool),
-        )
-    )
-
-
 @pytest.mark.parametrize("type_", TYPES, ids=lambda type_: type_.action)
-async def test_a_worker_s_death_sends_nothing_twice_and_says_what_is_unknown(
+async def test_a_worker_s_death_sends_nothing_twice_that_must_not_be_and_says_what_is_unknown(
     world_with: WorldWith, crew: Crew, type_: Type
 ) -> None:
     world = await world_with()
-    async with provider(world, type_) as (served, config):
-        await killed_with_three_in_hand(world, crew, type_, served, config)
+    async with type_.provider(world) as provider:
+        addresses = provider.addresses
+        workflow = await world.workflow((type_.action, await type_.config(world)))
 
+        async def enrol(which: str) -> None:
+            await world.enrol(workflow, await provider.contact(world, which))
+            await world.ring(Bells(families={type_.family}))
 
-async def killed_with_three_in_hand(
-    world: World, crew: Crew, type_: Type, served: Provider, config: dict[str, Any]
-) -> None:
-    fake = served.fake
-    workflow = await world.workflow((type_.action, config))
-    claimed, on_wire, answered = map(served.address, (CLAIMED, ON_WIRE, ANSWERED))
-
-    async def enrol(phone: str) -> None:
-        await world.enrol(workflow, await served.contact(world, phone))
-        await world.ring(Bells(families={type_.family}))
-
-    killed = crew.start(secret_keys=SECRET_KEYS, **MORTAL)
-    fake.script = [served.hang, served.delay]
-    await enrol(ON_WIRE)
-    await fake.has_come(1)
-    await enrol(ANSWERED)
-    await fake.has_come(2)
-    async with world.pool.acquire() as db, db.transaction():
-        await db.execute("SELECT FROM effects WHERE address = $1 FOR UPDATE", answered)
-        fake.delayed.set()
-        await until(lambda: waits_for_a_lock(world), "the answer's recording waits")
-        await db.execute(
-            "INSERT INTO channel_addresses (account_id, channel, address) VALUES ($1, $2, $3)",
-            world.account_id,
-            type_.family,
-            claimed,
-        )
-        await enrol(CLAIMED)
-        await until(lambda: has_claimed(world, claimed), "the third waits for its dispatch")
-        killed.kill()
-    crew.start(secret_keys=SECRET_KEYS)
-    await until(lambda: have_ended(world), "all three have ended")
-    # A second message or call is worse than none: what was dispatched is not sent again.
-    assert served.taken() == {claimed: 1, answered: 1}
-    rows = await world.pool.fetch("SELECT address, status, step_id FROM effects")
-    statuses = {row["address"]: row["status"] for row in rows}
-    assert statuses == {claimed: "succeeded", on_wire: "unknown", answered: "unknown"}
-    unknown = [row["step_id"] for row in rows if row["status"] == "unknown"]
-    await until(lambda: have_failed(world, unknown), "their steps say so")
+        killed = crew.start(secret_keys=SECRET_KEYS, **MORTAL)
+        await enrol(ON_WIRE)
+        await provider.has_come(1)
+        await enrol(ANSWERED)
+        await provider.has_come(2)
+        async with world.pool.acquire() as db, db.transaction():
+            row = "SELECT FROM effects WHERE address = $1 FOR UPDATE"
+            await db.execute(row, addresses[ANSWERED])
+            provider.answer()
+            await until(lambda: waits_for_a_lock(world), "the answer's recording waits")
+            await db.execute(
+                "INSERT INTO channel_addresses (account_id, channel, address) VALUES ($1, $2, $3)",
+                world.account_id,
+                type_.family,
+                addresses[CLAIMED],
+            )
+            await enrol(CLAIMED)
+            await until(
+                lambda: is_claimed(world, addresses[CLAIMED]), "the third waits for its dispatch"
+            )
+            killed.kill()
+        crew.start(secret_keys=SECRET_KEYS)
+        await until(lambda: have_ended(world), "all three have ended")
+        assert provider.taken() == {addresses[at]: times for at, times in type_.taken.items()}
+        rows = await world.pool.fetch("SELECT address, status, step_id FROM effects")
+        statuses = {row["address"]: row["status"] for row in rows}
+        assert statuses == {addresses[at]: status for at, status in type_.statuses.items()}
+        unknown = [row["step_id"] for row in rows if row["status"] == "unknown"]
+        await until(lambda: have_failed(world, unknown), "their steps say so")
 
 
 async def waits_for_a_lock(world: World) -> bool:
@@ -190,7 +279,7 @@ async def waits_for_a_lock(world: World) -> bool:
     return found
 
 
-async def has_claimed(world: World, address: str) -> bool:
+async def is_claimed(world: World, address: str) -> bool:
     status = await world.pool.fetchval("SELECT status FROM effects WHERE address = $1", address)
     return bool(status == "claimed")
 

@@ -53,12 +53,12 @@ async def test_other_content_is_a_version_of_its_own_and_old_ones_stay(admin: Ca
     assert (await admin.get(ALL))["items"] == []
 
 
-async def test_a_syntax_error_is_told_with_its_line(admin: Caller) -> None:
+async def test_a_syntax_error_is_told_with_its_line_and_column(admin: Caller) -> None:
     for field in ("html", "text"):
         answer = await admin.refused("POST", ALL, {"name": "x", "html": "x", field: "a\n{{ b c }}"})
         (fault,) = answer.data["errors"]
         assert (fault["path"], fault["code"]) == (field, "template_error")
-        assert fault["message"].startswith("Line 2: ")
+        assert fault["message"].startswith("Line 2, column 6: ")
     assert (await admin.refused("POST", ALL, {"name": "x", "html": " "})).faults == [
         ("html", "blank")
     ]

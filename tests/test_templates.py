@@ -259,6 +259,29 @@ def test_an_error_in_a_config_value_says_where() -> None:
     assert str(error).endswith("(line 2, column 29)")
 
 
+@pytest.mark.parametrize(
+    ("source", "line", "column"),
+    [
+        ("a\n{{ b c }}", 2, 6),
+        ("a\r\n  {{ b | }}", 2, 10),
+        ("{{ a }} {{ b ~~ c }}", 1, 15),
+        ("é {{ 'a }}", 1, 6),
+        ("{% if a %}\nx {% endfor %}", 2, 6),
+        ("x {%- if a %}", 1, 12),
+        ("x {{ a", 1, 6),
+        ("{{ a | upper }}\n{{ a | uper | uper }}", 2, 15),
+        ("{# x #}{{ (a }}", 1, 14),
+        ("{% raw %}{{ b c }}{% endraw %}{{ b c }}", 1, 36),
+    ],
+)
+def test_a_syntax_error_is_told_with_line_and_column(source: str, line: int, column: int) -> None:
+    for html in (False, True):
+        with pytest.raises(TemplateError) as caught:
+            compile_text(source, html=html)
+        error = caught.value
+        assert (error.code, error.line, error.column) == ("template_syntax", line, column)
+
+
 def test_one_budget_covers_all_texts_of_a_value() -> None:
     value = compile_value(["{{ big }}!", "{{ big }}!"])
     with pytest.raises(TemplateError) as caught:
