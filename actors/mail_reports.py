@@ -32,6 +32,7 @@ queries = load("mail_reports")
 addresses = load("events")
 
 CHANNEL: Final = "email"
+LINK: Final = "link"
 TRIES: Final = 3
 SKEW: Final = timedelta(minutes=1)
 """How far the clocks of others may be behind ours; what is further behind says nothing."""
@@ -112,7 +113,7 @@ async def take_mail_reports(
     """Take reports on mails of an account in, in the caller's transaction.
 
     A fixed number of statements for any number of reports; those on mails that the account (or its
-    integration) does not have change nothing. Locks contacts, then addresses, then effects.
+    integration) does not have change nothing. Locks contacts, then steps, addresses and effects.
     """
     ids = sorted({report.effect_id for report in reports})
     rows = await db.fetch(queries.find_mails, account_id, ids, integration_id)
@@ -124,12 +125,9 @@ async def take_mail_reports(
     rows = await db.fetch(queries.find_mails, account_id, ids, integration_id)
     mails = {row["id"]: row for row in rows}
     known = [_judged(r, mails[r.effect_id]) for r in reports if r.effect_id in mails]
-    bells = await _suppress(db, account_id, known, mails)
+    fresh, bells = await _tell(db, known, mails)
+    bells |= await _suppress(db, account_id, fresh, mails)
     await _note(db, account_id, known)
-    events = [event for report in known if (event := _event(report, mails[report.effect_id]))]
-    if events:
-        _, rung = await take_in(db, events)
-        bells |= rung
     return TakenReports(mails, bells)
 
 
@@ -141,6 +139,25 @@ def _judged(report: MailReport, mail: asyncpg.Record) -> MailReport:
         return report
     status: Any = f"machine_{report.status}"
     return replace(report, status=status, payload={**report.payload, "sign": "soon"})
+
+
+async def _tell(
+    db: Connection, reports: Sequence[MailReport], mails: Mapping[UUID, asyncpg.Record]
+) -> tuple[list[MailReport], Bells]:
+    """Tell the contacts' runs; gives the reports that were not told before.
+
+    Whoever opts in again stays in, however often a provider repeats what came before. Only the
+    person's own wish, by the link in a mail, counts each time.
+    """
+    events = [_event(report, mails[report.effect_id]) for report in reports]
+    told = [event for event in events if event is not None]
+    if not told:
+        return list(reports), Bells()
+    ids, bells = await take_in(db, told)
+    taken = iter(ids)
+    is_new = [event is None or next(taken) is not None for event in events]
+    pairs = zip(reports, is_new, strict=True)
+    return [report for report, new in pairs if new or report.source == LINK], bells
 
 
 async def _suppress(

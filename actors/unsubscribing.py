@@ -14,7 +14,7 @@ import asyncpg
 
 from actors.contact_erasure import hash_addresses
 from actors.mail_marketing import Recipient
-from actors.mail_reports import CHANNEL, TRIES, MailReport, report_mails
+from actors.mail_reports import CHANNEL, LINK, TRIES, MailReport, report_mails
 from runtime.bells import Bells
 from runtime.dispatching import opt_out
 from runtime.performing import TRANSIENT
@@ -36,7 +36,7 @@ async def unsubscribed(pool: asyncpg.Pool, recipient: Recipient) -> Bells | None
     if row is None:
         return None
     if row["is_of_mail"]:
-        report = MailReport(recipient.effect_id, REASON, "link", suppresses=REASON)
+        report = MailReport(recipient.effect_id, REASON, LINK, suppresses=REASON)
         taken = await report_mails(pool, recipient.account_id, [report])
         mail = taken.effects.get(recipient.effect_id)
         if mail is not None and mail["address"] is not None:

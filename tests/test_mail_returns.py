@@ -170,14 +170,26 @@ async def test_a_bounce_is_taken_in_once(board: Board, original: str) -> None:
         ({"action": "sung"}, "none", None),
     ],
 )
-async def test_hard_and_soft_are_told_apart(
-    board: Board, changed: dict[str, str], outcome: str, *, is_hard: bool | None
+def test_hard_and_soft_are_told_apart(
+    changed: dict[str, str], outcome: str, *, is_hard: bool | None
 ) -> None:
-    told = (await post(board, dsn(message_id(board), **changed))).data
-    assert (told["outcome"], told["is_hard"]) == (outcome, is_hard)
-    assert await board.opt_outs() == ({TO: "hard_bounce"} if is_hard else {})
-    stand = {"none": "sent", "accepted": "sent"}.get(outcome, outcome)
-    assert (await board.effect())["delivery_status"] == stand
+    read = read_return(dsn(f"<{ID}@acme.com>", **changed))
+    if outcome == "none":
+        assert read is None
+        return
+    assert read is not None
+    assert (read.report.status, read.report.payload.get("is_hard")) == (outcome, is_hard)
+    assert read.report.suppresses == ("hard_bounce" if is_hard else None)
+
+
+async def test_a_bounce_of_the_moment_is_told_and_stops_nothing(board: Board) -> None:
+    soft = dsn(message_id(board), status="5.2.2", diagnostic="smtp; 552 5.2.2 full")
+    delayed = dsn(message_id(board), status="4.4.1", action="delayed")
+    for raw, outcome in ((delayed, "deferred"), (soft, "bounced")):
+        assert (await post(board, raw)).data["outcome"] == outcome
+        assert (await board.effect())["delivery_status"] == outcome
+    assert await board.event_types() == ["email_bounced"]
+    assert await board.opt_outs() == {}
 
 
 @pytest.mark.parametrize(
@@ -186,20 +198,29 @@ async def test_hard_and_soft_are_told_apart(
         ("abuse", "complained", "complaint"),
         ("Fraud", "complained", "complaint"),
         ("opt-out", "unsubscribed", "unsubscribed"),
-        ("not-spam", "none", None),
-        ("auth-failure", "none", None),
+        ("not-spam", None, None),
+        ("auth-failure", None, None),
     ],
 )
-async def test_who_complains_is_not_written_to_again(
-    board: Board, kind: str, outcome: str, reason: str | None
+def test_complaints_are_told_from_other_feedback(
+    kind: str, outcome: str | None, reason: str | None
 ) -> None:
+    raw = ARF.format(kind=kind, header=f"Message-ID: <{ID}@acme.com>").encode()
+    read = read_return(raw)
+    if outcome is None:
+        assert read is None
+        return
+    assert read is not None
+    assert (read.report.status, read.report.suppresses) == (outcome, reason)
+
+
+async def test_who_complains_is_not_written_to_again(board: Board) -> None:
     header = f"Message-ID: {message_id(board)}"
-    told = await post(board, ARF.format(kind=kind, header=header).encode())
-    assert told.data["outcome"] == outcome
-    assert await board.opt_outs() == ({} if reason is None else {TO: reason})
-    if outcome == "complained":
-        assert await board.event_types() == ["email_complained"]
-        assert (await board.effect())["delivery_status"] == "complained"
+    told = await post(board, ARF.format(kind="abuse", header=header).encode())
+    assert told.data["outcome"] == "complained"
+    assert await board.opt_outs() == {TO: "complaint"}
+    assert await board.event_types() == ["email_complained"]
+    assert (await board.effect())["delivery_status"] == "complained"
 
 
 async def test_a_provider_that_gives_mails_ids_of_its_own_leaves_us_ours(board: Board) -> None:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from actors.contact_erasure import erase
 from actors.mail_marketing import recipient_of
 from actors.secret_rotation import seal_anew
+from runtime.dispatching import opt_in
 from runtime.house import House
 from runtime.link_keys import LinkKeys
 from runtime.secrets import vault_of
@@ -90,6 +91,17 @@ async def test_it_works_after_the_contact_was_erased_and_brings_no_address_back(
     execution = await board.run(await board.mailing(purpose="marketing"))
     (step,) = await board.world.steps(execution)
     assert step["skip_reason"] == "opted_out"
+
+
+async def test_it_counts_each_time_that_it_is_followed(board: Board) -> None:
+    path = await sent(board)
+    for _ in range(2):
+        assert await post(board, path) == 200
+        assert await board.opt_outs() == {TO: "unsubscribed"}
+        async with board.pool.acquire() as db:
+            await opt_in(db, board.world.account_id, "email", TO)
+        assert await opt_outs(board) == []
+    assert await board.event_types() == ["email_unsubscribed"]
 
 
 async def test_it_says_nothing_of_the_address_and_cannot_be_changed(board: Board) -> None:
