@@ -1,12 +1,18 @@
 """Messenger's webhook: the handshake, signatures, receipts in any order, what people write."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.counterparts.graph.server import PAGE
+from actors.integrations import Integrations
+from actors.messenger_events import PersonEvent
+from actors.messenger_people import take_events
+from runtime.house import House
+from tests.counterparts.graph.server import PAGE, Delay, Drop
 from tests.messenger_board import PSID, Board, open_board
 from tests.stand_ins import WorldWith
 
@@ -15,6 +21,10 @@ from tests.stand_ins import WorldWith
 async def board(world_with: WorldWith) -> AsyncIterator[Board]:
     async with open_board(world_with) as board:
         yield board
+
+
+def said(text: str, mid: str) -> dict[str, str]:
+    return {"mid": f"m_{mid}", "text": text}
 
 
 async def state(board: Board) -> list[Any]:
@@ -51,6 +61,77 @@ async def test_receipts_come_in_any_order_and_repeated(
     assert (effect["status"], effect["delivery_status"]) == ("succeeded", "read")
     rows = await board.pool.fetchval("SELECT count(*) FROM effect_reports")
     assert rows == len(set(order))
+
+
+async def test_receipts_that_come_before_the_answer_is_recorded_are_not_lost(
+    board: Board,
+) -> None:
+    """They name no message that we know yet: the person's mark is looked at again."""
+    board.fake.script = [Delay()]
+    (enrolment,) = await board.world.enrol(await board.messaging(), await board.person())
+    settling = asyncio.create_task(board.world.settle())
+    await board.fake.has_come(1)
+    (message,) = board.fake.messages
+    await board.tick()
+    for word in ("deliver", "read"):
+        assert await getattr(board.fake, word)(message) == 200
+    board.fake.delayed.set()
+    await settling
+    await board.advance(seconds=30)
+    effect = await board.effect()
+    assert (effect["status"], effect["delivery_status"]) == ("succeeded", "read")
+    assert enrolment.execution_id is not None
+    assert await board.world.statuses(enrolment.execution_id) == ["completed"]
+    assert await board.pool.fetchval("SELECT count(*) FROM timers") == 0
+
+
+async def test_many_entries_in_any_order_and_repeated_are_taken_in_once_each(
+    board: Board,
+) -> None:
+    psids = [f"88{n:03}" for n in range(6)]
+    people = [await board.person(psid) for psid in psids]
+    board.fake.script = [Drop()]
+    workflow = await board.messaging()
+    for person in people:
+        await board.world.run(workflow, person)
+    await board.tick()
+    items = [item for message in board.fake.messages for item in board.fake.items_of(message)]
+    items += [board.fake.item(psid, message=said("Gladly", psid)) for psid in psids]
+    items += [board.fake.item(psids[0], message=said(word, word)) for word in ("STOP", "start")]
+    items += [board.fake.item(psids[1], message=said("stop", "out"))]
+    tangled = [*reversed(items[:18]), *items[18:]] * 2
+    for status in await asyncio.gather(*[board.fake.post(tangled) for _ in range(3)]):
+        assert status == 200
+    effects = await board.pool.fetch("SELECT status, delivery_status FROM effects")
+    assert {tuple(effect) for effect in effects} == {("succeeded", "read")}
+    assert await board.pool.fetchval("SELECT count(*) FROM effect_reports") == 18
+    assert len(await board.events("messenger_reply")) == 12
+    out = "SELECT address FROM channel_addresses WHERE opted_out_at IS NOT NULL"
+    assert await board.pool.fetchval(out) == f"{PAGE}:{psids[1]}"
+    assert len(await board.events("messenger_opted_in")) == 1
+
+
+async def test_hundreds_of_events_cost_as_many_statements_as_a_few(
+    board: Board, house: House
+) -> None:
+    integration = await Integrations(house).get(board.page_id)
+    assert integration is not None
+
+    async def statements(people: int) -> int:
+        made: list[str] = []
+        mid = f"m_{people}"
+        events = [
+            PersonEvent(PAGE, f"99{n}", key=f"{mid}{n}", opens=True, text="STOP")
+            for n in range(people)
+        ]
+        now = board.fake.now
+        events += [replace(event, key=None, text="", read_until=now) for event in events]
+        async with board.pool.acquire() as db, db.transaction():
+            with db.query_logger(lambda record: made.append(record.query)):
+                await take_events(db, house, integration, events, now)
+        return sum(query.startswith("/*") for query in made)  # asyncpg's own apart
+
+    assert await statements(2) == await statements(300)
 
 
 async def test_a_reply_comes_once_and_names_the_run_that_it_answers(board: Board) -> None:

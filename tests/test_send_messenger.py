@@ -167,6 +167,17 @@ async def test_outside_the_window_only_a_permitted_tag_goes(
     )
 
 
+async def test_why_says_when_the_person_last_wrote(board: Board) -> None:
+    person = await board.person()
+    await board.advance(hours=25)
+    (step,) = await board.world.steps(await board.world.run(await board.messaging(), person))
+    admin = await board.desk.caller("Acme")
+    (effect,) = (await admin.get(f"/api/v1/steps/{step['id']}/why"))["effects"]
+    assert effect["why"].startswith("The person last wrote to the page on ")
+    window = effect["decision"]["checks"][-1]
+    assert (window["check"], window["passed"], window["tag"]) == ("messaging_window", False, None)
+
+
 async def test_the_fallback_takes_who_may_not_be_written_to(board: Board) -> None:
     person = await board.person(wrote=False)
     workflow = await board.messaging(("add_tag", {"tag_name": "call them"}), fallback=1)

@@ -6,11 +6,11 @@ an unknown integration is refused like a wrong signature.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -22,25 +22,23 @@ from pydantic import StringConstraints
 from actors.integrations import Integration
 from actors.messenger_events import PersonEvent, read_events
 from actors.messenger_message import CHANNEL, address_of, queries
-from actors.messenger_people import reference_of, take_event
+from actors.messenger_people import reference_of, take_events
 from api.access import Permission
 from api.answers import answer
-from api.bodies import Body
+from api.bodies import Body, read_raw
 from api.calls import SERVICES, Call, PublicRoute, Route
 from api.problems import Problem, conflict, invalid, not_found
+from api.public_bells import ring_bells
 from api.shown import Shown
 from api.twilio_intake import INTAKE, transact
-from runtime import log
 from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.configuration import Fault
 from runtime.database import Connection
 from runtime.dispatching import lock_addresses
 
-logger = log.get(__name__)
-
 LARGEST_BODY: Final = 1 << 20
-READ_SECONDS: Final = 10.0
+INSTALMENT: Final = 500
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -59,9 +57,13 @@ async def verify(request: web.Request) -> web.Response:
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Take in what Facebook tells; 200, be it new or not. Each event is a transaction."""
+    """Take in what Facebook tells, hundreds of events in a commit; 200, be it new or not.
+
+    What was taken in changes nothing when it comes again, so that a webhook that broke off is
+    simply repeated.
+    """
     integration = await _integration(request)
-    raw = await _raw(request)
+    raw = await read_raw(request, LARGEST_BODY)
     if integration is None or not _is_signed(request, raw, integration.secrets["app_secret"]):
         raise Problem(403, "signature_invalid", "The request does not bear Facebook's signature.")
     try:
@@ -71,26 +73,21 @@ async def receive(request: web.Request) -> web.Response:
     own = {row["page"] for row in await request.app[SERVICES].pool.fetch(
         queries.pages, integration.account_id, None
     )}  # fmt: skip
-    for event in read_events(body):
-        if event.page in own:
-            await _take(request, integration, event)
+    events = [event for event in read_events(body) if event.page in own]
+    for begin in range(0, len(events), INSTALMENT):
+        await _take(request, integration, events[begin : begin + INSTALMENT])
     return web.Response(text="EVENT_RECEIVED")
 
 
-async def _take(request: web.Request, integration: Integration, event: PersonEvent) -> None:
-    services = request.app[SERVICES]
+async def _take(
+    request: web.Request, integration: Integration, events: Sequence[PersonEvent]
+) -> None:
+    house = request.app[SERVICES].house
 
     async def take(db: Connection) -> Bells:
-        now = await current_instant(db)
-        return await take_event(db, services.house, integration, event, now)
+        return await take_events(db, house, integration, events, await current_instant(db))
 
-    bells = await transact(request, take)
-    try:
-        await services.ring(bells.families)
-        if bells.events:
-            await services.ring_events()
-    except Exception:  # whatever it is, the event is committed
-        logger.warning("api.ring_failed", exc_info=True)
+    await ring_bells(request, await transact(request, take))
 
 
 async def _integration(request: web.Request) -> Integration | None:
@@ -99,17 +96,6 @@ async def _integration(request: web.Request) -> Integration | None:
         raise Problem(404, "route_not_found", "There is nothing at this address.")
     found = await request.app[INTAKE].integrations.get(UUID(text))
     return found if found is not None and found.kind == "facebook" else None
-
-
-async def _raw(request: web.Request) -> bytes:
-    raw = bytearray()
-    async with asyncio.timeout(READ_SECONDS):
-        async for chunk in request.content.iter_any():
-            raw += chunk
-            if len(raw) > LARGEST_BODY:
-                detail = f"A webhook has {LARGEST_BODY} bytes at most."
-                raise Problem(413, "body_too_large", detail)
-    return bytes(raw)
 
 
 def _is_signed(request: web.Request, raw: bytes, app_secret: str) -> bool:
@@ -170,8 +156,8 @@ async def link(call: Call) -> web.Response:
             raise invalid(Fault("page_id", "page_unknown", "There is no such Facebook page."))
         address = address_of(page, given.psid)
         await lock_addresses(db, [call.account_id], [CHANNEL], [address])
-        known = call.account_id, page, given.psid, contact_id, None, None, None
-        person = await db.fetchrow(queries.know_person, *known)
+        known = call.account_id, [page], [given.psid], [contact_id], [None], [None], [None]
+        person = await db.fetchrow(queries.know_people, *known)
         if person is None or person["contact_id"] != contact_id:
             raise conflict("person_taken", "This person is another contact.")
         shown = await _shown(call, db, contact_id)

@@ -78,6 +78,11 @@ def of_decision(decision: Row | None) -> str | None:
             return f"The contact withdrew consent on {_day(failed['at'])} ({failed['source']})."
         case "quiet_hours" if decision["verdict"] == "put_off":
             return _quiet(failed, decision)
+        case "messaging_window" if failed["until"] and failed["code"] != "person_unlinked":
+            return (
+                f"The person last wrote to the page on {_minute(failed['last_inbound_at'])}:"
+                f" without a tag that permits more, it could go until {_minute(failed['until'])}."
+            )
     return SKIPPED.get(failed.get("code", ""))
 
 

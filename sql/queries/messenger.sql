@@ -24,10 +24,19 @@ FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS w (account_id, address, p
 LEFT JOIN messenger_people m ON m.account_id = w.account_id AND m.address = w.address
 ORDER BY w.place;
 
--- name: contact_of
--- The contact that a person is.
-SELECT m.contact_id FROM messenger_people m
-WHERE m.account_id = $1 AND m.address = $2;
+-- name: take_acts
+-- Keep that people did something; gives what had not come before.
+INSERT INTO inbound_texts (account_id, provider_id, integration_id, wish, received_at)
+SELECT $1, w.key, $3, w.wish, $5
+FROM unnest($2::text[], $4::text[]) AS w (key, wish)
+ORDER BY w.key
+ON CONFLICT DO NOTHING
+RETURNING provider_id;
+
+-- name: contacts_of
+-- The contacts that people are.
+SELECT m.address, m.contact_id FROM messenger_people m
+WHERE m.account_id = $1 AND m.address = ANY ($2::text[]) AND m.contact_id IS NOT NULL;
 
 -- name: lock_contact
 -- Lock a contact; no row when there is none, or it was erased.
@@ -35,17 +44,28 @@ SELECT c.id FROM contacts c
 WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
 FOR NO KEY UPDATE;
 
--- name: know_person
--- Keep what a person did, in whatever order it is told; a link to a contact stays as it is.
+-- name: lock_contacts
+-- Lock contacts in the order of their ids; gives those that were not erased.
+SELECT c.id FROM contacts c
+WHERE c.account_id = $1 AND c.id = ANY ($2::uuid[]) AND c.erased_at IS NULL
+ORDER BY c.id
+FOR NO KEY UPDATE;
+
+-- name: know_people
+-- Keep what people did, in whatever order it is told; a link to a contact stays as it is.
 INSERT INTO messenger_people AS m
     (account_id, page, psid, contact_id, last_inbound_at, delivered_until, read_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+SELECT $1, w.page, w.psid, w.contact_id, w.wrote_at, w.delivered_until, w.read_until
+FROM unnest(
+    $2::text[], $3::text[], $4::uuid[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[]
+) AS w (page, psid, contact_id, wrote_at, delivered_until, read_until)
+ORDER BY w.page, w.psid
 ON CONFLICT (account_id, page, psid) DO UPDATE
 SET contact_id = coalesce(m.contact_id, excluded.contact_id),
     last_inbound_at = greatest(m.last_inbound_at, excluded.last_inbound_at),
     delivered_until = greatest(m.delivered_until, excluded.delivered_until),
     read_until = greatest(m.read_until, excluded.read_until)
-RETURNING m.contact_id, m.delivered_until, m.read_until;
+RETURNING m.address, m.contact_id, m.delivered_until, m.read_until;
 
 -- name: unlink
 -- Make a contact's people on one page nobody's; gives how many there were.
@@ -59,34 +79,18 @@ WITH unlinked AS (
 SELECT count(*) FROM unlinked;
 
 -- name: latest
--- The action and the run of the message that a person got last.
-SELECT s.action_id, f.execution_id
-FROM effects f
-LEFT JOIN workflow_action_executions s ON s.id = f.step_id
-WHERE f.account_id = $1 AND f.address = $2 AND f.kind = 'messenger.message'
-  AND f.contact_id = $3 AND f.dispatched_at IS NOT NULL
-ORDER BY f.dispatched_at DESC
-LIMIT 1;
-
--- name: receipts_due
--- Messages to a person that have come as far as $3, and do not say so: those before an instant,
--- and those that are named.
-SELECT f.id, f.integration_id, f.provider_id
-FROM effects f
-WHERE f.account_id = $1 AND f.address = $2 AND f.kind = 'messenger.message'
-  AND f.provider_id IS NOT NULL
-  AND (f.dispatched_at <= $4 OR f.provider_id = ANY ($5::text[]))
-  AND NOT EXISTS (
-      SELECT FROM effect_reports r
-      WHERE r.effect_id = f.id AND r.provider_id = f.provider_id AND r.status = $3
-  )
-ORDER BY f.id
-LIMIT 500;
-
--- name: echoed
--- The integration of an effect that an echo names.
-SELECT f.integration_id FROM effects f
-WHERE f.account_id = $1 AND f.id = $2 AND f.address = $3 AND f.kind = 'messenger.message';
+-- The action and the run of the message that each person got last.
+SELECT w.address, l.action_id, l.execution_id
+FROM unnest($2::text[], $3::uuid[]) AS w (address, contact_id)
+LEFT JOIN LATERAL (
+    SELECT s.action_id, f.execution_id
+    FROM effects f
+    LEFT JOIN workflow_action_executions s ON s.id = f.step_id
+    WHERE f.account_id = $1 AND f.address = w.address AND f.kind = 'messenger.message'
+      AND f.contact_id = w.contact_id AND f.dispatched_at IS NOT NULL
+    ORDER BY f.dispatched_at DESC
+    LIMIT 1
+) l ON true;
 
 -- name: pages
 -- The numbers of an account's pages with their integrations, or those of one integration.
@@ -105,9 +109,11 @@ FROM messenger_people m
 WHERE m.account_id = $1 AND m.contact_id = $2
 ORDER BY m.page, m.psid;
 
--- name: has_opted_out
--- Whether a person has opted out.
-SELECT EXISTS (SELECT FROM opt_outs_of($1, 'messenger', $2));
+-- name: opted_out
+-- Which of these people have opted out.
+SELECT DISTINCT w.address
+FROM unnest($2::text[]) AS w (address)
+WHERE EXISTS (SELECT FROM opt_outs_of($1, 'messenger', w.address));
 
 -- name: has_contact
 -- Whether an account has a contact that was not erased.

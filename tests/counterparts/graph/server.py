@@ -3,6 +3,10 @@
 It refuses what the Send API's reference says that it refuses (tokens, people it does not know, the
 24 hours, lengths), answers in the shape of developers.facebook.com/docs/messenger-platform/
 error-codes, and calls its customer's webhook, signed over the raw bytes.
+
+Tests and the demo serve it in their own process (`async with graph() as fake`); `python -m
+tests.counterparts.graph` does in one of its own and prints its address. `GET /counts` there says
+what has arrived: messages, people, refused.
 """
 
 from __future__ import annotations
@@ -219,25 +223,34 @@ class Graph:
 
     async def echo(self, message: Message) -> int:
         """Tell the app what its page has sent."""
-        psid = message.body["recipient"]["id"]
-        said = {**message.body["message"], "is_echo": True, "app_id": 1, "mid": message.mid}
-        item = {"sender": {"id": self.page}, "recipient": {"id": psid}, "message": said}
-        return await self.post([item])
+        return await self.post(self.items_of(message)[:1])
 
-    async def deliver(self, message: Message, *, at: datetime | None = None) -> int:
+    async def deliver(self, message: Message) -> int:
         """Tell that a message was delivered."""
-        said = {"mids": [message.mid], "watermark": _ms(at or self.now)}
-        return await self.tell(message.body["recipient"]["id"], delivery=said)
+        return await self.post(self.items_of(message)[1:2])
 
-    async def read(self, message: Message, *, at: datetime | None = None) -> int:
+    async def read(self, message: Message) -> int:
         """Tell that a person has read everything up to now."""
-        said = {"watermark": _ms(at or self.now)}
-        return await self.tell(message.body["recipient"]["id"], read=said)
+        return await self.post(self.items_of(message)[2:])
+
+    def items_of(self, message: Message) -> list[dict[str, Any]]:
+        """Give what is told of a message: its echo, that it was delivered, that it was read."""
+        psid, now = message.body["recipient"]["id"], _ms(self.now)
+        said = {**message.body["message"], "is_echo": True, "app_id": 1, "mid": message.mid}
+        return [
+            {"sender": {"id": self.page}, "recipient": {"id": psid}, "message": said},
+            self.item(psid, delivery={"mids": [message.mid], "watermark": now}),
+            self.item(psid, read={"watermark": now}),
+        ]
 
     async def tell(self, psid: str, *, at: datetime | None = None, **what: Any) -> int:
         """Tell one event of a person."""
-        item = {"sender": {"id": psid}, "recipient": {"id": self.page}}
-        return await self.post([{**item, "timestamp": _ms(at or self.now), **what}])
+        return await self.post([self.item(psid, at=at, **what)])
+
+    def item(self, psid: str, *, at: datetime | None = None, **what: Any) -> dict[str, Any]:
+        """Give what is told of one event of a person."""
+        parties = {"sender": {"id": psid}, "recipient": {"id": self.page}}
+        return {**parties, "timestamp": _ms(at or self.now), **what}
 
     async def post(self, items: list[dict[str, Any]], *, secret: str = APP_SECRET) -> int:
         """Call the webhook with these events; gives the status of its answer."""
