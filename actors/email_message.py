@@ -273,7 +273,7 @@ EFFECT = EffectType(
     send=send,
     on_unknown="repeat",
     open=tools,
-    # Each command has a time of its own.
-    timeout_seconds=300.0,
+    # Each command has a time of its own; this is for the wait for a connection that is free, too.
+    timeout_seconds=600.0,
     check=check_messages,
 )

@@ -48,6 +48,7 @@ async def _measure(settings: Settings, report: Report, messages: int, rounds: in
             "rounds": rounds,
             "html_bytes": len(HTML.encode()),
             "connections": CONNECTIONS,
+            "slots": world.settings.slots_of("email"),
             **await world.conditions(),
         }
     if complaints:

@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     slots: Annotated[
         dict[str, Annotated[int, Field(ge=1, le=20_000)]], NoDecode, BeforeValidator(_by_family)
     ] = Field(
-        {"webhook": 1_000, "code": 2, "sms": 200},
+        {"webhook": 1_000, "code": 2, "sms": 200, "email": 200},
         description="effects in flight at once by family, as JSON; a family not named has 50",
     )
     wake_bucket_ms: int = Field(
