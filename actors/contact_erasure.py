@@ -39,6 +39,7 @@ SCRUBS: Final = (
     queries.scrub_tasks,
     queries.scrub_opportunities,
     queries.scrub_notifications,
+    queries.drop_kept_answers,
     queries.scrub_events,
     queries.scrub_enrollments,
     queries.end_course_grants,

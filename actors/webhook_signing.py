@@ -46,10 +46,15 @@ async def secrets_of(house: House, account_id: UUID) -> list[SigningSecret]:
 
     VaultError if they cannot be opened, or if there is no key to seal one with.
     """
+    if found := await known_secrets(house, account_id):
+        return found
+    await _add(house, house.pool, account_id)
+    return await known_secrets(house, account_id)
+
+
+async def known_secrets(house: House, account_id: UUID) -> list[SigningSecret]:
+    """The same, but none is made. VaultError if they cannot be opened."""
     rows = await house.pool.fetch(queries.signing_secrets, account_id)
-    if not rows:
-        await _add(house, house.pool, account_id)
-        rows = await house.pool.fetch(queries.signing_secrets, account_id)
     return [
         SigningSecret(
             house.vault.open(row["sealed"], _place(account_id, row["id"])),

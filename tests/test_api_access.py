@@ -229,7 +229,6 @@ async def test_nothing_of_another_account_can_be_read_changed_or_inferred(
     owner, other = await desk.caller("Acme"), await desk.caller("Globex")
     foreign = await owned(owner, pool)
     unknown = {name: str(uuid4()) for name in foreign}
-    await other.get("/api/v1/webhook-secrets")  # the account's own first one is made by reading
     before = await contents(pool)
 
     for route in with_ids():
@@ -286,6 +285,17 @@ async def test_ids_of_another_account_in_bodies_are_as_unknown_as_any(
     for field in ("previous_action_id", "fallback_action_id"):
         body = action | {field: foreign["action_id"]}
         assert (await other.refused("POST", f"{path}/actions", body)).status == 422
+    own = await other.post("/api/v1/contacts", {"first_name": "Bo"})
+    for field, name in (("execution_id", "execution_id"), ("related_action_id", "action_id")):
+        told = {"event_type": "form_submit", "contact_id": own["id"]}
+        answers = [
+            await other.refused("POST", "/api/v1/events", {**told, field: id_})
+            for id_ in (foreign[name], str(uuid4()))
+        ]
+        assert [answer.faults[0][0] for answer in answers] == [field, field]
+        bulk = {"events": [{**told, field: foreign[name]}, told]}
+        counts = await other.post("/api/v1/events/bulk", bulk)
+        assert (counts["taken_in"], counts["refused"]) == (1, 1)
     event = {"event_type": "form_submit", "contact_id": foreign["contact_id"]}
     assert (await other.refused("POST", "/api/v1/events", event)).code == "contact_unknown"
     await other.post(f"{path}/activate")

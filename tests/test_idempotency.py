@@ -149,6 +149,30 @@ async def test_a_new_token_is_not_kept(desk: Desk, pool: asyncpg.Pool) -> None:
     assert new.data["token"] not in str(await pool.fetch("select * from idempotency_keys"))
 
 
+async def test_no_secret_and_no_signed_link_is_kept(desk: Desk, pool: asyncpg.Pool) -> None:
+    caller = await desk.caller()
+    made = await post(caller, "k", {}, "/api/v1/webhook-secrets/rotate")
+    (secret,) = made.data["items"]
+    assert (await caller.get("/api/v1/webhook-secrets"))["items"] == [secret]
+    kept = str(await pool.fetch("select convert_from(body, 'UTF8') from idempotency_keys"))
+    assert secret["secret"] not in kept
+    again = await post(caller, "k", {}, "/api/v1/webhook-secrets/rotate")
+    assert again.code == "idempotency_answer_lost"
+
+
+async def test_an_erasure_drops_kept_answers_that_show_the_contact(
+    desk: Desk, pool: asyncpg.Pool
+) -> None:
+    caller = await desk.caller()
+    made = await post(caller, "k", {"email": "ada@example.com"}, "/api/v1/contacts")
+    other = await post(caller, "o", {"email": "bo@example.com"}, "/api/v1/contacts")
+    await caller.post(f"/api/v1/contacts/{made.data['id']}/erase")
+    again = await post(caller, "k", {"email": "ada@example.com"}, "/api/v1/contacts")
+    assert again.code == "idempotency_answer_lost"
+    again = await post(caller, "o", {"email": "bo@example.com"}, "/api/v1/contacts")
+    assert again.data == other.data
+
+
 async def test_a_key_is_forgotten_after_its_time(
     desk: Desk, pool: asyncpg.Pool, settings: Settings
 ) -> None:

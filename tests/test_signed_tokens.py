@@ -1,6 +1,8 @@
 """JWTs of a configured issuer, and what is not taken for one."""
 
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -8,12 +10,20 @@ import asyncpg
 import jwt
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from jwt.algorithms import OKPAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from api.signed_tokens import REFETCH_SECONDS, SignedTokenError, SignedTokens
+from api.signed_tokens import (
+    REFETCH_SECONDS,
+    KeysUnavailableError,
+    SignedTokenError,
+    SignedTokens,
+)
 from runtime.settings import Settings
 from tests.api_desk import Caller, open_desk
 
@@ -57,7 +67,7 @@ async def test_a_jwt_speaks_for_a_user_whose_role_its_scope_narrows(
         assert (me["user"]["role"], me["token"]["jwt_id"]) == ("editor", "j1")
         narrow = with_jwt(sub="ada", email="ada@example.com", scope="read audit")
         assert (await narrow.get("/api/v1/me"))["permissions"] == ["read"]
-        unverified = with_jwt(sub="ada", email="ada@example.com", email_verified=False)
+        unverified = with_jwt(sub="ada", email="ada@example.com", email_verified="false")
         refusal = await unverified.refused("GET", "/api/v1/me")
         assert (refusal.status, refusal.code) == (401, "jwt_invalid")
         assert 'error="invalid_token"' in refusal.headers["WWW-Authenticate"]
@@ -143,3 +153,83 @@ async def test_keys_are_fetched_once_and_again_for_an_unknown_one_but_not_too_of
     now[0] += REFETCH_SECONDS
     await signed.read(token("new", new))
     assert fetches == [2]
+
+
+@dataclass
+class Issuer:
+    """An issuer that publishes its keys on loopback."""
+
+    keys: list[dict[str, Any]] = field(default_factory=list)
+    status: int = 200
+    asked: int = 0
+    url: str = ""
+
+    async def publish(self, _request: web.Request) -> web.Response:
+        self.asked += 1
+        return web.json_response({"keys": self.keys}, status=self.status)
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    issuer, app = Issuer(), web.Application()
+    app.router.add_get("/jwks", issuer.publish)
+    async with TestServer(app) as server:
+        issuer.url = str(server.make_url("/jwks"))
+        yield issuer
+
+
+def reader(issuer: Issuer, now: list[float]) -> SignedTokens:
+    settings = Settings(**CONFIGURED, jwt_jwks_url=issuer.url)  # type: ignore[arg-type]
+    return SignedTokens(settings, now=lambda: now[0])
+
+
+async def test_keys_come_over_http_of_several_types_with_and_without_names(issuer: Issuer) -> None:
+    named, first, second = (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        generate_private_key(SECP256R1()),
+        generate_private_key(SECP256R1()),
+    )
+    issuer.keys = [
+        {**RSAAlgorithm.to_jwk(named.public_key(), as_dict=True), "kid": "r"},
+        ECAlgorithm.to_jwk(first.public_key(), as_dict=True),
+        ECAlgorithm.to_jwk(second.public_key(), as_dict=True),
+    ]
+    signed = reader(issuer, [0.0])
+    await signed.read(jwt.encode(claims(), named, "RS256", headers={"kid": "r"}))
+    await signed.read(jwt.encode(claims(), first, "ES256"))
+    await signed.read(jwt.encode(claims(), second, "ES256"))
+    with pytest.raises(SignedTokenError):
+        await signed.read(jwt.encode(claims(), named, "RS512", headers={"kid": "r"}))
+    assert issuer.asked == 1
+
+
+async def test_an_issuer_that_is_away_ends_nobody_s_token_and_makes_none_wrong(
+    issuer: Issuer,
+) -> None:
+    issuer.status, now = 500, [0.0]
+    signed, text = reader(issuer, now), jwt.encode(claims(), KEY, "ES256", headers={"kid": "a"})
+    for _ in range(3):
+        with pytest.raises(KeysUnavailableError):
+            await signed.read(text)
+    assert issuer.asked == 1
+    issuer.keys = [{**ECAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "a"}]
+    issuer.status, now[0] = 200, REFETCH_SECONDS
+    await signed.read(text)
+    issuer.status, now[0] = 500, 10_000.0
+    await signed.read(text)
+    assert issuer.asked == 3
+
+
+async def test_without_the_issuer_s_keys_the_answer_is_503_and_no_guess_is_counted(
+    issuer: Issuer, pool: asyncpg.Pool, settings: Settings
+) -> None:
+    issuer.status = 500
+    configured = settings.model_copy(
+        update={**CONFIGURED, "jwt_jwks_url": issuer.url, "api_failures_per_minute": 1}
+    )
+    async with open_desk(pool, configured) as desk:
+        stranger = desk.stranger(jwt.encode(claims(), KEY, "ES256"))
+        for _ in range(3):
+            answer = await stranger.call("GET", "/api/v1/me")
+            assert (answer.status, answer.code) == (503, "issuer_keys_unavailable")
+            assert answer.headers["Retry-After"] == "30"

@@ -20,7 +20,12 @@ from aiohttp import web
 from api.access import Caller, Permission, permissions_of
 from api.problems import Problem
 from api.rate_limits import RateLimit
-from api.signed_tokens import SignedTokenError, SignedTokens
+from api.signed_tokens import (
+    REFETCH_SECONDS,
+    KeysUnavailableError,
+    SignedTokenError,
+    SignedTokens,
+)
 from api.token_uses import TokenUses
 from api.tokens import TOKEN_PATTERN, digest
 from runtime.settings import Settings
@@ -60,9 +65,9 @@ class Gate:
             self._refuse_guessers(address)
         try:
             caller = await self._find(credential, key)
-        except Problem:
+        except Problem as problem:
             self._known.pop(key, None)
-            if self._failures.is_on:
+            if self._failures.is_on and problem.status == 401:
                 self._failures.take(address)
             raise
         self._remember(key)
@@ -101,6 +106,9 @@ class Gate:
             claims = await self.signed.read(credential)
         except SignedTokenError as error:
             raise _invalid("jwt_invalid", str(error)) from None
+        except KeysUnavailableError as error:
+            headers = {"Retry-After": str(int(REFETCH_SECONDS))}
+            raise Problem(503, "issuer_keys_unavailable", str(error), headers=headers) from None
         who = claims.account_id, claims.user_id, claims.email
         async with self._turns:
             row = await self._pool.fetchrow(queries.caller_by_subject, *who)

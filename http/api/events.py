@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -17,14 +19,17 @@ from api.fields import EventType, Object
 from api.problems import invalid
 from api.shown import Shown
 from runtime.configuration import Fault
+from runtime.database import Connection
 from runtime.events import IncomingEvent, take_in
 from sql import load
 
-queries = load("api_contacts")
 known = load("events")
 
 MOST_EVENTS: Final = 10_000
 LARGEST_BULK: Final = 8 << 20
+
+
+Reason = Literal["contact_unknown", "execution_unknown", "related_action_unknown"]
 
 
 class NewEvent(Body):
@@ -56,7 +61,7 @@ class EventOutcome(Shown):
 
     id: int | None
     outcome: Literal["taken_in", "duplicate", "refused"]
-    reason: Literal["contact_unknown"] | None
+    reason: Reason | None
 
 
 class ShownEvents(Shown):
@@ -85,8 +90,9 @@ async def create(call: Call) -> web.Response:
     new = await call.body(NewEvent)
     event = _incoming(call, new)
     async with call.transaction() as db:
-        if await db.fetchrow(queries.contact, call.account_id, new.contact_id) is None:
-            raise invalid(Fault("contact_id", "contact_unknown", "There is no such contact."))
+        [reason] = await _reasons(call, db, [event])
+        if reason is not None:
+            raise invalid(Fault(_FIELDS[reason], reason, _SENTENCES[reason]))
         [event_id], bells = await take_in(db, [event])
     await call.ring(bells.families, events=bells.events)
     return answer({"id": event_id, "is_new": event_id is not None}, 202 if event_id else 200)
@@ -96,21 +102,21 @@ async def create_many(call: Call) -> web.Response:
     """Take many events in, in one commit; each is answered for by itself, in the given order.
 
     What was taken in before, or stands twice here under one key, is a duplicate; an event of a
-    contact that the account does not have is refused and keeps no other out.
+    contact, execution or action that the account does not have is refused and keeps no other out.
     """
     new = await call.body(NewEvents, LARGEST_BULK)
     events = [_incoming(call, event) for event in new.events]
     async with call.transaction() as db:
-        rows = await db.fetch(
-            known.known_contacts, call.account_id, [event.contact_id for event in events]
-        )
-        contacts = {row["id"] for row in rows}
-        usable = [event for event in events if event.contact_id in contacts]
+        reasons = await _reasons(call, db, events)
+        usable = [e for e, reason in zip(events, reasons, strict=True) if reason is None]
         ids, bells = await take_in(db, usable)
     await call.ring(bells.families, events=bells.events)
     taken = iter(ids)
     outcomes = [
-        _outcome(next(taken)) if event.contact_id in contacts else _REFUSED for event in events
+        _outcome(next(taken))
+        if reason is None
+        else {"id": None, "outcome": "refused", "reason": reason}
+        for reason in reasons
     ]
     counts = Counter(outcome["outcome"] for outcome in outcomes)
     return answer(
@@ -119,7 +125,41 @@ async def create_many(call: Call) -> web.Response:
     )
 
 
-_REFUSED: Final = {"id": None, "outcome": "refused", "reason": "contact_unknown"}
+async def _reasons(
+    call: Call, db: Connection, events: Sequence[IncomingEvent]
+) -> list[Reason | None]:
+    """Say why events cannot be taken in: what they name is not the account's; two statements."""
+    rows = await db.fetch(known.known_contacts, call.account_id, [e.contact_id for e in events])
+    contacts = {row["id"] for row in rows}
+    runs = [e.execution_id for e in events if e.execution_id]
+    actions = [e.action_id for e in events if e.action_id]
+    places: set[tuple[str, UUID | None]] = {("execution", None), ("action", None)}
+    if runs or actions:
+        found = await db.fetch(known.known_places, call.account_id, runs, actions)
+        places |= {(row["kind"], row["id"]) for row in found}
+    return [_reason(event, contacts, places) for event in events]
+
+
+def _reason(
+    event: IncomingEvent, contacts: AbstractSet[UUID], places: AbstractSet[tuple[str, UUID | None]]
+) -> Reason | None:
+    if event.contact_id not in contacts:
+        return "contact_unknown"
+    if ("execution", event.execution_id) not in places:
+        return "execution_unknown"
+    return None if ("action", event.action_id) in places else "related_action_unknown"
+
+
+_FIELDS: Final[Mapping[Reason, str]] = {
+    "contact_unknown": "contact_id",
+    "execution_unknown": "execution_id",
+    "related_action_unknown": "related_action_id",
+}
+_SENTENCES: Final[Mapping[Reason, str]] = {
+    "contact_unknown": "There is no such contact.",
+    "execution_unknown": "There is no such execution.",
+    "related_action_unknown": "There is no such action.",
+}
 
 
 def _outcome(event_id: int | None) -> dict[str, Any]:

@@ -240,6 +240,7 @@ ROUTES: Final = (
         NewLink,
         answers={200: ShownLink},
         body_is_optional=True,
+        keeps_answer=False,
     ),
     Route(
         "DELETE",

@@ -3,7 +3,8 @@
 Taken are RS256, ES256 and EdDSA only, each only with a key of its own type: no key can be used as
 a shared secret, and `none` is no algorithm. `iss` and `aud` must be ours, `exp` and `iat` be there,
 and the life between them at most `jwt_max_seconds`. Claims: `account_id`, and either a `sub` that
-is a user's id or an `email` (refused if `email_verified` is false); `scope` narrows the role.
+is a user's id or an `email` (refused if `email_verified` is there and not true); `scope` narrows
+the role.
 """
 
 from __future__ import annotations
@@ -33,12 +34,16 @@ FRESH_SECONDS: Final = 600.0
 REFETCH_SECONDS: Final = 30.0
 """How soon an unknown `kid`, or a failed fetch, may cause the next fetch."""
 
-Keys = Mapping[str | None, Key]
+Keys = Sequence[tuple[str | None, Key]]
 Fetch = Callable[[str], Any]
 
 
 class SignedTokenError(Exception):
     """A JWT that is not taken; the text says why, and repeats nothing of it."""
+
+
+class KeysUnavailableError(Exception):
+    """The issuer's keys were never seen, and cannot be fetched now: nothing is known of the JWT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +74,17 @@ class SignedTokens:
         self._url = settings.jwt_jwks_url
         self._fetch = fetch or _fetch
         self._now = now
-        self._keys: Keys = {
-            str(number): key
-            for number, key in enumerate(parse_public_keys(settings.jwt_public_keys or ""))
-        }
+        own = parse_public_keys(settings.jwt_public_keys or "")
+        self._keys: Keys = [(None, key) for key in own]
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._fetching = asyncio.Lock()
 
     async def read(self, text: str) -> Claims:
-        """Check a JWT and give its claims; a SignedTokenError for one that is not taken."""
+        """Check a JWT and give its claims; a SignedTokenError for one that is not taken.
+
+        KeysUnavailableError while the issuer's keys cannot be had.
+        """
         try:
             header = jwt.get_unverified_header(text)
         except jwt.PyJWTError:
@@ -136,12 +142,15 @@ class SignedTokens:
     async def _keys_for(self, kid: object) -> Sequence[Key]:
         name = kid if isinstance(kid, str) else None
         if self._url is None:
-            return list(self._keys.values())
-        if self._is_stale() or (name is not None and name not in self._keys):
+            return [key for _, key in self._keys]
+        if self._is_stale() or not self._has(name):
             await self._refresh(name)
-        if name is None:
-            return list(self._keys.values())
-        return [self._keys[name]] if name in self._keys else []
+        if self._fetched_at is None:
+            raise KeysUnavailableError("The issuer's keys cannot be had right now.")
+        return [key for kid, key in self._keys if name is None or kid == name]
+
+    def _has(self, name: str | None) -> bool:
+        return name is None or any(kid == name for kid, _ in self._keys)
 
     def _is_stale(self) -> bool:
         return self._fetched_at is None or self._now() - self._fetched_at > FRESH_SECONDS
@@ -149,7 +158,7 @@ class SignedTokens:
     async def _refresh(self, name: str | None) -> None:
         """Fetch the key set, one at a time and not too often; known keys stay on failure."""
         async with self._fetching:
-            if not self._is_stale() and (name is None or name in self._keys):
+            if not self._is_stale() and self._has(name):
                 return  # another request has fetched it meanwhile
             if self._tried_at is not None and self._now() - self._tried_at < REFETCH_SECONDS:
                 return
@@ -169,7 +178,9 @@ def _subject(claims: Mapping[str, Any]) -> tuple[UUID | None, str | None]:
         pass
     email = claims.get("email")
     is_text = isinstance(email, str) and 3 <= len(email) <= 254 and email.isprintable()
-    if not is_text or claims.get("email_verified") is False:
+    # OpenID Connect has it as a boolean; some issuers write it as text.
+    verified = claims.get("email_verified", True)
+    if not is_text or not (verified is True or verified == "true"):
         raise SignedTokenError("The JWT names no user: neither sub as an id nor a verified email.")
     return None, email
 
@@ -184,7 +195,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str] | None:
 
 def _keys_of_set(document: Any) -> Keys:
     """Take the public signing keys of a JWK set (RFC 7517) that are of our types."""
-    found: dict[str | None, Key] = {}
+    found: list[tuple[str | None, Key]] = []
     listed = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(listed, list):
         raise ValueError("no key set")  # noqa: TRY004 - as for text that is no JSON
@@ -196,7 +207,8 @@ def _keys_of_set(document: Any) -> Keys:
         except (jwt.PyJWTError, ValueError, TypeError, KeyError):
             continue  # of a type that we do not know: the issuer may have such
         if is_usable(key):
-            found[entry.get("kid") if isinstance(entry.get("kid"), str) else None] = key
+            kid = entry.get("kid")
+            found.append((kid if isinstance(kid, str) else None, key))
     return found
 
 

@@ -26,15 +26,20 @@ class ShownWebhookSecret(Shown):
 
 
 async def list_all(call: Call) -> web.Response:
-    """List the secrets that sign now, the current one first; the first is made when asked for."""
+    """List the secrets that sign now, the current one first.
+
+    There is none before the first signed request, or before one is made by POST …/rotate.
+    """
     return answer({"items": [_show(secret) for secret in await _secrets(call)]})
 
 
 async def rotate(call: Call) -> web.Response:
-    """Make a new secret; for a day the one before signs as well."""
-    await _secrets(call)  # so that there is one to replace
+    """Make a new secret; for a day the one before, if there was any, signs as well."""
     async with call.transaction() as db:
-        await webhook_signing.rotate(call.services.house, db, call.account_id)
+        try:
+            await webhook_signing.rotate(call.services.house, db, call.account_id)
+        except VaultError as error:
+            raise Problem(503, error.code, str(error)) from None
         entity = ("account", call.account_id)
         await call.record(db, "webhook_secret.rotated", entity, None, None)
     return answer({"items": [_show(secret) for secret in await _secrets(call)]}, 201)
@@ -42,7 +47,7 @@ async def rotate(call: Call) -> web.Response:
 
 async def _secrets(call: Call) -> list[SigningSecret]:
     try:
-        return await webhook_signing.secrets_of(call.services.house, call.account_id)
+        return await webhook_signing.known_secrets(call.services.house, call.account_id)
     except VaultError as error:
         raise Problem(503, error.code, str(error)) from None
 
@@ -71,5 +76,6 @@ ROUTES: Final = (
         rotate,
         Permission.MANAGE_INTEGRATIONS,
         answers={201: Listing[ShownWebhookSecret]},
+        keeps_answer=False,
     ),
 )

@@ -136,6 +136,11 @@ UPDATE tasks t SET title = '', description = NULL WHERE t.account_id = $1 AND t.
 -- What opportunities were called.
 UPDATE opportunities o SET name = '' WHERE o.account_id = $1 AND o.contact_id = $2;
 
+-- name: drop_kept_answers
+-- Drop the kept answers of requests that show a contact: the requests stay known as carried out.
+UPDATE idempotency_keys k SET status = NULL, headers = NULL, body = NULL
+WHERE k.account_id = $1 AND position(convert_to($2::uuid::text, 'UTF8') IN k.body) > 0;
+
 -- name: scrub_notifications
 -- What users were told.
 UPDATE notifications n SET title = '', message = ''

@@ -107,6 +107,14 @@ SELECT r.account_id, r.workflow_id, r.contact_id, r.event_id, r.reason, $6
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[])
     AS r (account_id, workflow_id, contact_id, event_id, reason);
 
+-- name: known_places
+-- Which of these executions and actions, deleted ones too, the account has.
+SELECT 'execution' AS kind, e.id FROM workflow_executions e
+WHERE e.account_id = $1 AND e.id = ANY ($2::uuid[])
+UNION ALL
+SELECT 'action', a.id FROM workflow_actions a
+WHERE a.account_id = $1 AND a.id = ANY ($3::uuid[]);
+
 -- name: known_contacts
 -- Which of these contacts the account has, other than as erased ones.
 SELECT c.id FROM contacts c
