@@ -179,9 +179,17 @@ async def _content(effect: Effect, tools: Tools) -> Content | Failure:
             Kind.INVALID_CONFIG, "template_unknown", "the template was deleted meanwhile"
         )
     try:
+        if not _is_touched(asked):
+            return *template.render(asked["context"]), None, template.lines
         return *template.render_outlined(asked["context"]), template.lines
     except TemplateError as error:
         return Failure(Kind.INVALID_CONFIG, error.code, str(error))
+
+
+def _is_touched(asked: Mapping[str, Any]) -> bool:
+    """Whether anything is put into the HTML: where its links and its end are is of no use else."""
+    is_tracked = any((asked.get(TRACKING) or {}).values())
+    return is_tracked or bool(asked[PERMISSION]["purpose"] == "marketing")
 
 
 async def _attachments(effect: Effect, tools: Tools) -> bytes | Failure:

@@ -122,7 +122,8 @@ def _mail(
     if row["purpose"] == "marketing" and not row["postal_address"].strip():
         message = "marketing mail must carry the account's postal address, which is not set"
         raise UnusableError("postal_address_missing", message)
-    _check_attachments(item, sizes)
+    attachments = _config(item).attachments
+    _check_attachments(item.account_id, attachments, sizes)
     subject = text_of(item.values["subject"], "subject", LONGEST_LINE)
     if subject is None:
         raise UnusableError("subject_empty", "subject is empty after rendering")
@@ -135,7 +136,7 @@ def _mail(
         reply_to=_reply_to(item),
         purpose=row["purpose"],
         content=_content(template, row, template_context(item)),
-        attachments=_config(item).attachments,
+        attachments=attachments,
         postal_address=row["postal_address"],
         track_opens=_config(item).track_opens,
         track_clicks=_config(item).track_clicks,
@@ -151,12 +152,14 @@ def _reply_to(item: Item) -> str | None:
         raise UnusableError("reply_to_unusable", f"reply_to: {error.message}") from None
 
 
-def _check_attachments(item: Item, sizes: Mapping[tuple[UUID, UUID], int]) -> None:
+def _check_attachments(
+    account_id: UUID, ids: Sequence[UUID], sizes: Mapping[tuple[UUID, UUID], int]
+) -> None:
     total = 0
-    for id_ in _config(item).attachments:
-        if (item.account_id, id_) not in sizes:
+    for id_ in ids:
+        if (account_id, id_) not in sizes:
             raise UnusableError("attachment_unknown", "an attachment is unknown or was deleted")
-        total += sizes[item.account_id, id_]
+        total += sizes[account_id, id_]
     if total > LARGEST_ATTACHED:
         raise UnusableError(
             "attachments_too_large", f"attachments are over {LARGEST_ATTACHED} bytes"
