@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -31,7 +32,7 @@ async def board(world_with: WorldWith) -> AsyncIterator[Board]:
 
 async def sent(board: Board, *more: Any, html: str = HTML, **config: Any) -> Any:
     """Send a mail; a minute later it may have been read. Gives the execution."""
-    execution = await board.run(await board.mailing(*more, html=html, **config))
+    execution = await board.run(await board.mailing(*more, html=html, **config), first_name="Bo")
     await board.world.advance(**A_MINUTE)
     return execution
 
@@ -66,6 +67,35 @@ async def test_a_link_leads_to_what_was_signed_and_is_an_event(board: Board) -> 
     await board.ask(board.pixel())
     assert (await board.effect())["delivery_status"] == "clicked"
     assert await board.event_types() == ["email_click", "email_open"]
+
+
+OUTLOOK = """<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "x">
+<html xmlns:v="urn:schemas-microsoft-com:vml"><head><title>A &amp; B</title>
+<style>a > b { color: red }</style></head><BODY bgcolor=#fff>
+<!--[if mso]><v:roundrect href="https://acme.test/?a=1&amp;b=2" arcsize="8%"><center>
+<a href="https://acme.test/mso">Go</a></center></v:roundrect><![endif]-->
+<![if !mso]><A  HREF = 'https://acme.test/?a=1&amp;b=2&copy=3'
+   style='x'>Go &rarr; {{contact.first_name}}</a><![endif]>
+<p><b><i>mis</b>nested</i> é &nbsp;&#8226; <a name=top>x</a> <a href=#top>up</a>
+<a href="tel:+1">tel</a><td><a href=https://acme.test/bare>bare</a>
+<br/><a href="https://acme.test/{{contact.first_name}}">you</a>
+"""
+
+
+@pytest.mark.parametrize("more", ["", "{% if contact.first_name %}!{% endif %}"])
+async def test_all_but_the_links_stays_byte_by_byte(board: Board, more: str) -> None:
+    await sent(board, html=OUTLOOK + more)
+    html = board.html().replace("\r\n", "\n")
+    urls = re.findall(rf"{re.escape(PUBLIC_URL)}/t/[\w/-]+", html)
+    targets = [(await board.ask(url)).headers.get("Location") for url in urls]
+    assert targets == [
+        "https://acme.test/?a=1&b=2&copy=3", "https://acme.test/bare", "https://acme.test/Bo", None,
+    ]  # fmt: skip
+    for url, target in zip(urls[:3], targets, strict=False):
+        html = html.replace(url, str(target).replace("&b", "&amp;b"))
+    html = re.sub(r"<img [^>]*>", "", html)
+    said = OUTLOOK.replace("{{contact.first_name}}", "Bo") + ("!" if more else "")
+    assert html.rstrip("\n") == said.rstrip("\n")
 
 
 async def test_what_is_not_to_be_tracked_is_not(board: Board) -> None:
