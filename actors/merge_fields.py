@@ -45,7 +45,7 @@ def faults_of_merge_fields(
     are rows, and looked for as such (actors/referents.py).
     """
     faults = []
-    for path, text in _texts(type_, config):
+    for path, text in texts_of(type_, config):
         try:
             fields = compile_text(text).fields
         except TemplateError:
@@ -53,13 +53,14 @@ def faults_of_merge_fields(
         for field in sorted(fields):
             reason = _reason(field.split("."), steps)
             if reason is not None:
-                line, column = _place(text, field)
+                line, column = place_of(text, field)
                 message = f"{reason} (line {line}, column {column})"
                 faults.append(Fault(path_of(path, prefix), "merge_field_unknown", message))
     return faults
 
 
-def _texts(type_: ActionType, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def texts_of(type_: ActionType, config: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Give all texts of a config that are rendered, with their paths."""
     pending: list[tuple[Path, Any]] = [
         ((name,), value) for name, value in config.items() if name not in type_.verbatim
     ]
@@ -107,8 +108,8 @@ def _roots() -> list[str]:
     return [name for name in FIELDS if "." not in name]
 
 
-def _place(text: str, field: str) -> tuple[int, int]:
-    """Find where a text names a field: by dots, or else by its root."""
+def place_of(text: str, field: str) -> tuple[int, int]:
+    """Find line and column at which a text names a field: by dots, or else by its root."""
     root, *rest = field.split(".")
     dotted = r"\s*\.\s*".join(map(re.escape, [root, *rest]))
     found = re.search(rf"\b{dotted}", text) or re.search(rf"\b{re.escape(root)}\b", text)

@@ -1,7 +1,8 @@
 """What action configs refer to: rows of the account, by id, by name or by key.
 
 Each action type declares its fields in `ActionType.refers`: the place in the config to the kind of
-what stands there. In a place `[]` stands for every item of a list, `{}` for every key of an object.
+what stands there. In a place `[]` stands for every item of a list, `[2]` for one item, `{}` for
+every key of an object.
 Merge fields name custom fields, too. What is only known after rendering is no reference.
 """
 
@@ -14,9 +15,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from actors.addresses import has_merge_fields
+from actors.merge_fields import place_of, texts_of
 from runtime.configuration import path_of
 from runtime.registry import ActionType
-from runtime.templates import TemplateError, compile_value
+from runtime.templates import TemplateError, compile_text
 
 BY_ID: Final = frozenset(
     {
@@ -26,7 +28,7 @@ BY_ID: Final = frozenset(
 )  # fmt: skip
 """Kinds whose rows are named by their id."""
 
-_STEP: Final = re.compile(r"\.|(?=\[\]|\{\})")
+_STEP: Final = re.compile(r"\.|(?=\[\d*\]|\{\})")
 _CUSTOM: Final = "custom_fields."
 _CUSTOM_FIELD: Final = re.compile(r"contact\.custom_fields\.([a-z][a-z0-9_]{0,63})")
 
@@ -38,6 +40,8 @@ class Referent:
     kind: str
     target: str
     path: str
+    place: tuple[int, int] | None = None
+    """Line and column of a merge field in its text."""
 
 
 def referents_of(type_: ActionType, config: Mapping[str, Any]) -> list[Referent]:
@@ -59,9 +63,10 @@ def _values(
         yield path, value
         return
     step, *rest = steps
-    if step == "[]":
+    if step.startswith("["):
         for number, inner in enumerate(value if isinstance(value, list) else ()):
-            yield from _values(inner, rest, (*path, number))
+            if step in {"[]", f"[{number}]"}:
+                yield from _values(inner, rest, (*path, number))
     elif step == "{}":
         for key in value if isinstance(value, dict) else ():
             yield (*path, key), key
@@ -98,13 +103,11 @@ def _custom_key(value: str) -> str | None:
 
 
 def _custom_fields_rendered(type_: ActionType, config: Mapping[str, Any]) -> Iterator[Referent]:
-    for name, value in config.items():
-        if name in type_.verbatim:
-            continue
+    for path, text in texts_of(type_, config):
         try:
-            fields = compile_value(value).fields
+            fields = compile_text(text).fields
         except TemplateError:  # reported as a fault of the config
             continue
         for field in sorted(fields):
             if match := _CUSTOM_FIELD.match(field):
-                yield Referent("custom_field", match[1], name)
+                yield Referent("custom_field", match[1], path_of(path), place_of(text, field))

@@ -255,6 +255,16 @@ def _finish(stage: Stage, edit: _Edit) -> Done:
     return Done({"updated": bool(names), "changed_fields": names})
 
 
+def _refers(config: Mapping[str, Any]) -> Mapping[str, str]:
+    updates = config.get("field_updates")
+    owners = {
+        f"field_updates[{number}].value": "user"
+        for number, update in enumerate(updates if isinstance(updates, list) else ())
+        if isinstance(update, dict) and update.get("field") == "owner_id"
+    }
+    return {"field_updates[].field": "custom_field", **owners}
+
+
 ACTION = ActionType(
     name="update_contact",
     family="crm",
@@ -262,5 +272,5 @@ ACTION = ActionType(
     perform=perform,
     gives={"updated": "whether anything changed", "changed_fields": "which fields"},
     emits=frozenset({"contact_updated"}),
-    refers={"field_updates[].field": "custom_field"},
+    refers=_refers,
 )

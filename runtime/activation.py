@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from runtime.configuration import Fault, summary
 from runtime.database import Connection
 from runtime.definition_checks import Row, faults_of_definition
@@ -60,16 +62,18 @@ async def activate(  # noqa: PLR0917 (one call site's natural order)
     if workflow["status"] == "archived":
         raise NotActivatableError(409, "workflow_archived", "An archived workflow stays archived.")
     rows = [dict(r) for r in await db.fetch(queries.draft_actions, account_id, workflow_id)]
-    branches = {r["id"] for r in await db.fetch(queries.branch_ids, account_id, workflow_id)}
-    _refuse([*faults_of_definition(rows, branches, registry), *more_faults])
+    branches = await db.fetch(queries.branches, account_id, workflow_id)
+    branch_ids = {row["id"] for row in branches}
+    _refuse([*faults_of_definition(rows, branch_ids, registry), *more_faults])
 
-    version = await _unchanged(db, account_id, workflow["active_version_id"], rows)
+    version = await _unchanged(db, account_id, workflow["active_version_id"], rows, branches)
     if version is None:
         version_id = new_id()
         version = await db.fetchrow(
             queries.add_version, version_id, account_id, workflow_id, user_id, now
         )
         await db.execute(queries.add_version_actions, account_id, workflow_id, version_id)
+        await db.execute(queries.add_version_branches, account_id, workflow_id, version_id)
     await db.execute(queries.set_active, account_id, workflow_id, version["id"], now)
     await listen(db, account_id, workflow_id, workflow["trigger"])
     families = {registry.actions[row["action_type"]].family for row in rows}
@@ -102,11 +106,14 @@ async def _unchanged(
     account_id: UUID,
     version_id: UUID | None,
     rows: Sequence[Row],
+    branches: Sequence[asyncpg.Record],
 ) -> Any:
     if version_id is None:
         return None
     kept = await db.fetch(queries.version_actions, account_id, version_id)
     if [dict(row) for row in kept] != list(rows):
+        return None
+    if await db.fetch(queries.version_branches, account_id, version_id) != branches:
         return None
     return await db.fetchrow(queries.version, account_id, version_id)
 

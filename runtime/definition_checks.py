@@ -27,10 +27,17 @@ def faults_of_definition(
     if not any(row["branch_id"] is None for row in rows):
         return [Fault("actions", "workflow_has_no_actions", "The workflow has no action yet.")]
     faults = [fault for row in rows for fault in _config_faults(row, registry)]
+    if faults:
+        references = _References(rows, branch_ids)
+        return faults + [fault for row in rows for fault in references.faults(row)]
+    return faults_between(rows, branch_ids)
+
+
+def faults_between(rows: Sequence[Row], branch_ids: Collection[UUID]) -> list[Fault]:
+    """Check what actions say of each other: fallbacks, related actions, branches, their order."""
     references = _References(rows, branch_ids)
-    faults += [fault for row in rows for fault in references.faults(row)]
     # A graph with dangling references is none.
-    return faults or list(_graph_faults(rows))
+    return [f for row in rows for f in references.faults(row)] or list(_graph_faults(rows))
 
 
 def next_ids(rows: Sequence[Row]) -> dict[UUID, UUID | None]:

@@ -325,10 +325,13 @@ async def test_what_actions_send_by_is_removed_only_by_force_and_its_uses_are_na
         {"action_type": "send_email", "action_config": config},
     )
     refused = await admin.refused("DELETE", path)
-    place = f"workflows.{workflow}.actions.{action['id']}"
-    assert (refused.status, refused.code, refused.faults) == (409, "in_use", [(place, "used_here")])
+    place = f"workflows[{workflow}].actions[{action['id']}].action_config.from_email"
+    assert (refused.status, refused.code, refused.faults) == (409, "in_use", [(place, "in_use")])
+    (use,) = (await admin.get(f"{path}/references"))["items"]
+    assert (use["action_id"], use["path"]) == (action["id"], "action_config.from_email")
+    assert (use["in_draft"], use["in_force"]) == (True, False)
     forced = await admin.call("DELETE", f"{path}?force=true")
-    assert (forced.status, forced.data["items"][0]["action_id"]) == (200, action["id"])
+    assert (forced.status, forced.data["references"][0]["action_id"]) == (200, action["id"])
     assert (await admin.refused("GET", path)).status == 404
     assert await pool.fetchval("SELECT secrets FROM integrations") == {}
     again = f"{ALL}/{(await made(admin, addresses=['new@acme.test']))['id']}"

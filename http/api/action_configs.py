@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from actors.fields import INCOMPLETE
@@ -36,12 +36,15 @@ def is_wrong(fault: Fault) -> bool:
     return fault.code not in INCOMPLETE
 
 
-def status(type_: ActionType, config: Mapping[str, Any]) -> dict[str, Any]:
+def status(
+    type_: ActionType, config: Mapping[str, Any], broken: Sequence[Fault] = ()
+) -> dict[str, Any]:
     """Say whether a config is complete, and if not, what is missing.
 
-    `invalid` is filled only where a type has become stricter since the config was saved.
+    `invalid` is what was right when it was saved: `broken` by what became of others (an action that
+    was deleted or moved, a row that is gone), or by a type that has become stricter.
     """
-    faults = faults_of_config(type_.config, config, "")
+    faults = [*faults_of_config(type_.config, config, ""), *broken]
     return {
         "complete": not faults,
         "missing": [f.path or f.message for f in faults if not is_wrong(f)],

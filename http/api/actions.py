@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +26,8 @@ from api.drafts import Draft, open_draft, read_draft
 from api.etags import check_match, tagged
 from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Listing
+from runtime.configuration import Fault
+from runtime.definition_checks import RELATED
 from runtime.ids import new_id
 from runtime.registry import ActionType, Registry
 from runtime.secrets import VaultError
@@ -33,13 +36,15 @@ from sql import load
 queries = load("api_actions")
 
 
-def show(row: Row | asyncpg.Record, registry: Registry) -> dict[str, Any]:
-    """Show an action, with what its config still lacks."""
+def show(
+    row: Row | asyncpg.Record, registry: Registry, broken: Sequence[Fault] = ()
+) -> dict[str, Any]:
+    """Show an action, with what its config still lacks, and what of it others broke."""
     shown = dict(row)
     x, y = shown.pop("canvas_x"), shown.pop("canvas_y")
     shown["canvas_position"] = None if x is None else {"x": x, "y": y}
     type_ = registry.actions[row["action_type"]]
-    shown["configuration_status"] = action_configs.status(type_, row["action_config"])
+    shown["configuration_status"] = action_configs.status(type_, row["action_config"], broken)
     shown["action_config"] = redacted(type_, row["action_config"])
     return shown
 
@@ -47,7 +52,8 @@ def show(row: Row | asyncpg.Record, registry: Registry) -> dict[str, Any]:
 async def create(call: Call) -> web.Response:
     """Add an action; those at and behind its place move back by one."""
     new, shown = await call.body(NewAction), None
-    if call.attempt is None:
+    config = new.action_config or {}
+    if call.attempt is None and config.get(RELATED) is None:
         # Without a lock first: most drafts are changed by one person at a time.
         async with call.connection() as db:
             shown = await _create(call, await read_draft(call, db), new)
@@ -67,6 +73,7 @@ async def _create(call: Call, draft: Draft, new: NewAction) -> dict[str, Any] | 
     id_ = new_id()
     config = await _ready(call, draft, type_, given, id_)
     row, orders = await _placed(draft, new, id_, config)
+    draft_checks.check_order({**draft.actions, id_: row}, orders, row)
     shown = show(row, call.services.registry)
     return shown if await _insert(call, draft, row, orders, shown) else None
 
@@ -171,17 +178,25 @@ async def list_all(call: Call) -> web.Response:
     """List the actions: the trunk, then branch by branch, each in order."""
     workflow = await workflows.find(call, call.pool)
     rows = await call.pool.fetch(queries.actions, call.account_id, workflow["id"])
-    items = [show(row, call.services.registry) for row in rows]
-    return answer({"items": items}, headers=tagged(workflow))
+    return answer({"items": await shown_all(call, rows)}, headers=tagged(workflow))
+
+
+async def shown_all(call: Call, rows: Sequence[asyncpg.Record]) -> list[dict[str, Any]]:
+    """Show all actions of a workflow, each with what became wrong about it."""
+    broken = await draft_checks.broken_of(call, call.pool, rows)
+    return [show(row, call.services.registry, broken.get(row["id"], ())) for row in rows]
 
 
 async def read(call: Call) -> web.Response:
     """Read one action."""
-    ids = call.id("workflow_id"), call.id("action_id")
-    row = await call.pool.fetchrow(queries.action, call.account_id, *ids)
+    action_id = call.id("action_id")
+    rows = await call.pool.fetch(queries.actions, call.account_id, call.id("workflow_id"))
+    row = next((row for row in rows if row["id"] == action_id), None)
     if row is None:
         raise not_found("action")
-    return answer(show(row, call.services.registry), headers=tagged(row))
+    broken = await draft_checks.broken_of(call, call.pool, rows)
+    shown = show(row, call.services.registry, broken.get(action_id, ()))
+    return answer(shown, headers=tagged(row))
 
 
 async def change(call: Call) -> web.Response:
@@ -193,8 +208,11 @@ async def change(call: Call) -> web.Response:
         before = draft.action(action_id)
         check_match(call.request, before)
         await _change(call, draft, before, new)
-        await draft.arrange(await _moved(draft, before, new))
+        orders = await _moved(draft, before, new)
+        await draft.arrange(orders)
         row = await draft.read(action_id)
+        if new.action_config is not None:
+            draft_checks.check_order({**draft.actions, action_id: row}, orders, row)
         was, after = show(before, registry), show(row, registry)
         await call.record(db, "action.updated", ("action", action_id), was, after)
     return answer(after, headers=tagged(row))

@@ -15,6 +15,7 @@ from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
 from api.drafts import open_draft
+from api.etags import check_match
 from api.fields import Name
 from api.problems import Problem, conflict, not_found
 from api.shown import Listing, Shown
@@ -49,6 +50,7 @@ async def create(call: Call) -> web.Response:
     workflow_id, new = call.id("workflow_id"), await call.body(NewBranch)
     async with call.transaction() as db:
         lock = await workflows.lock_to_edit(call, db, workflow_id)
+        check_match(call.request, {"id": workflow_id, "updated_at": lock["was_updated_at"]})
         row = await db.fetchrow(
             queries.add_branch, new_id(), call.account_id, workflow_id, new.name, lock["now"]
         )
@@ -85,7 +87,9 @@ async def rename(call: Call) -> web.Response:
     """Rename a branch."""
     new = await call.body(NewBranch)
     async with call.transaction() as db:
-        await workflows.lock_to_edit(call, db, call.id("workflow_id"))
+        workflow_id = call.id("workflow_id")
+        lock = await workflows.lock_to_edit(call, db, workflow_id)
+        check_match(call.request, {"id": workflow_id, "updated_at": lock["was_updated_at"]})
         before = await _find(call, db)
         ids = call.account_id, before["workflow_id"], before["id"]
         after = await db.fetchrow(queries.rename_branch, *ids, new.name)
@@ -99,6 +103,7 @@ async def delete(call: Call) -> web.Response:
     """Delete a branch; a 409 Problem while it holds actions or a time-out leads to it."""
     async with call.transaction() as db:
         draft = await open_draft(call, db)
+        draft.check_match(call)
         before = await _find(call, db)
         if before["id"] in draft.orders:
             raise conflict("branch_not_empty", "Actions stand in this branch; delete them first.")

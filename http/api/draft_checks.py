@@ -7,26 +7,38 @@ refused; what is only missing may come later.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
+from actors.add_to_campaign import AddToCampaign
 from actors.custom_code import CustomCode
 from actors.merge_fields import faults_of_merge_fields
 from actors.referents import Referent, referents_of
 from api.calls import Call
+from api.chains import Orders
 from api.code import SANDBOX
+from api.problems import invalid
 from api.uses import missing_rows, queries
 from runtime.configuration import Fault, did_you_mean
 from runtime.database import Connection
-from runtime.definition_checks import RELATED, TIMEOUT_BRANCH, earlier_ids
+from runtime.definition_checks import (
+    RELATED,
+    TIMEOUT_BRANCH,
+    earlier_ids,
+    faults_between,
+)
 from runtime.registry import ActionType
 from sql import load
 
 workflow_queries = load("api_workflows")
 
 Row = Mapping[str, Any]
+
+Starts = list[tuple[str, ActionType, Mapping[str, Any]]]
+"""Configs with the paths at which they stand."""
 
 # Which action a wait's event can come from; a form may be linked to by any.
 _SENDERS: Final[Mapping[str, frozenset[str]]] = {
@@ -49,6 +61,7 @@ async def faults_of_config(
         *await _row_faults(call, db, [(prefix, referents_of(type_, config))]),
         *_related_faults(config, {row["id"]: row["action_type"] for row in rows}, prefix),
         *await _branch_faults(call, db, config, prefix),
+        *await _step_faults(call, db, [(prefix, type_, config)]),
         *await _code_faults(call, type_, config, prefix),
     ]
 
@@ -63,6 +76,7 @@ async def faults_of_graph(
     registry = call.services.registry
     types = {row["id"]: row["action_type"] for row in rows}
     branches, faults, referents = {str(id_) for id_ in branch_ids}, [], []
+    starts: Starts = []
     for number, row in enumerate(rows):
         type_, config = registry.actions[row["action_type"]], row["config"]
         prefix = f"actions[{number}].action_config"
@@ -74,7 +88,54 @@ async def faults_of_graph(
         if config.get(TIMEOUT_BRANCH) and str(config[TIMEOUT_BRANCH]).lower() not in branches:
             faults.append(_no_branch(prefix))
         referents.append((prefix, referents_of(type_, config)))
-    return [*faults, *await _row_faults(call, db, referents)]
+        starts.append((prefix, type_, config))
+    faults += await _row_faults(call, db, referents)
+    return [*faults, *await _step_faults(call, db, starts)]
+
+
+def check_order(rows: Mapping[UUID, Row], orders: Orders, row: Row) -> None:
+    """Refuse an action whose related action would not come before it; a 422 Problem.
+
+    Moving or deleting others may bring that about as well: it is shown then (`broken_of`).
+    """
+    related = row["action_config"].get(RELATED)
+    if related is None:
+        return
+    placed = [
+        {**rows[id_], "branch_id": branch_id} for branch_id, ids in orders.items() for id_ in ids
+    ]
+    if UUID(related) not in earlier_ids(placed)[row["id"]]:
+        message = "The related action must come before this one."
+        raise invalid(Fault(f"action_config.{RELATED}", "related_action_not_earlier", message))
+
+
+async def broken_of(
+    call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Record]
+) -> dict[UUID, list[Fault]]:
+    """Find what became wrong about saved actions, by action; paths are those within the config.
+
+    Because of others (deleted, moved), or because a row that they name is gone.
+    """
+    branch_rows = await db.fetch(workflow_queries.branches, call.account_id, call.id("workflow_id"))
+    registry = call.services.registry
+    referents = [
+        (_of(row), referents_of(registry.actions[row["action_type"]], row["action_config"]))
+        for row in rows
+    ]
+    faults = [
+        *faults_between([dict(row) for row in rows], {row["id"] for row in branch_rows}),
+        *await _row_faults(call, db, referents),
+    ]
+    found: dict[UUID, list[Fault]] = {}
+    for fault in faults:
+        action, _, place = fault.path.partition("].")
+        own = replace(fault, path=place.removeprefix("action_config."))
+        found.setdefault(UUID(action.removeprefix("actions[")), []).append(own)
+    return found
+
+
+def _of(row: asyncpg.Record) -> str:
+    return f"actions[{row['id']}].action_config"
 
 
 def _no_branch(prefix: str) -> Fault:
@@ -88,6 +149,7 @@ async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> li
     earlier = earlier_ids(rows)
     by_id = {row["id"]: row for row in rows}
     faults, referents = [], []
+    starts: Starts = []
     for row in rows:
         type_, config = registry.actions[row["action_type"]], row["action_config"]
         prefix = f"actions[{row['id']}].action_config"
@@ -102,8 +164,10 @@ async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> li
         faults += [fault for fault in related if fault.code != "related_action_unknown"]
         faults += await _code_faults(call, type_, config, prefix)
         referents.append((prefix, referents_of(type_, config)))
+        starts.append((prefix, type_, config))
     faults += await _mail_faults(call, db, referents)
-    return [*faults, *await _row_faults(call, db, referents)]
+    faults += await _row_faults(call, db, referents)
+    return [*faults, *await _step_faults(call, db, starts)]
 
 
 async def _mail_faults(
@@ -128,7 +192,7 @@ async def _mail_faults(
 
 
 async def _row_faults(
-    call: Call, db: Connection, referents: Sequence[tuple[str, Sequence[Referent]]]
+    call: Call, db: Connection | asyncpg.Pool, referents: Sequence[tuple[str, Sequence[Referent]]]
 ) -> list[Fault]:
     wanted = [one for _, found in referents for one in found]
     missing = {(one.kind, one.target) for one in await missing_rows(db, call.account_id, wanted)}
@@ -143,6 +207,35 @@ async def _row_faults(
     ]
 
 
+async def _step_faults(call: Call, db: Connection, starts: Starts) -> list[Fault]:
+    """Whether actions that begin at a certain step of a campaign name one of its workflow."""
+    named = [
+        (prefix, UUID(config["campaign_id"]), UUID(config["step_id"]))
+        for prefix, type_, config in starts
+        if type_.config is AddToCampaign
+        and _is_id(config.get("campaign_id"))
+        and _is_id(config.get("step_id"))
+    ]
+    if not named:
+        return []
+    rows = await db.fetch(
+        queries.steps_not_in_campaign,
+        call.account_id,
+        [campaign for _, campaign, _ in named],
+        [step for _, _, step in named],
+    )
+    message = "The campaign's workflow has no action of this id."
+    places = [named[row["place"] - 1][0] for row in rows]
+    return [Fault(f"{prefix}.step_id", "step_unknown", message) for prefix in places]
+
+
+def _is_id(value: Any) -> bool:
+    try:
+        return bool(isinstance(value, str) and UUID(value))
+    except ValueError:
+        return False
+
+
 async def _custom_field_keys(db: Connection | asyncpg.Pool, account_id: UUID) -> list[str]:
     return [row["key"] for row in await db.fetch(queries.custom_field_keys, account_id)]
 
@@ -153,6 +246,8 @@ def _row_fault(referent: Referent, prefix: str, keys: Collection[str]) -> Fault:
     if referent.kind == "custom_field":
         hint = did_you_mean(referent.target, keys)
         message = f"There is no custom field {referent.target[:64]}.{hint}"
+    if referent.place is not None:
+        message += " (line {}, column {})".format(*referent.place)
     return Fault(f"{prefix}.{referent.path}", f"{referent.kind}_unknown", message)
 
 

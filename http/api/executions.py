@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
+import asyncpg
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
@@ -97,28 +98,29 @@ async def cancel(call: Call) -> web.Response:
     """End the execution, with everything of it that is not yet dispatched."""
     given = await call.body(Reason) if call.request.can_read_body else Reason()
     async with call.transaction() as db:
-        execution_id = await _known(call, db)
+        before = await _known(call, db)
         now = await clock.current_instant(db)
-        ended = await runs.cancel(db, now, call.account_id, [execution_id], given.reason)
-        shown = await _settle(call, db, ended, "execution_has_ended")
+        ended = await runs.cancel(db, now, call.account_id, [before["id"]], given.reason)
+        shown = await _settle(call, db, "cancelled", before, ended, "execution_has_ended")
     return answer(shown)
 
 
 async def pause(call: Call) -> web.Response:
     """Keep the execution from beginning further steps; waits keep their place."""
     async with call.transaction() as db:
-        paused = await runs.pause(db, call.account_id, [await _known(call, db)])
-        shown = await _settle(call, db, paused, "execution_not_running")
+        before = await _known(call, db)
+        paused = await runs.pause(db, call.account_id, [before["id"]])
+        shown = await _settle(call, db, "paused", before, paused, "execution_not_running")
     return answer(shown)
 
 
 async def resume(call: Call) -> web.Response:
     """Let a paused execution go on."""
     async with call.transaction() as db:
-        execution_id = await _known(call, db)
+        before = await _known(call, db)
         now = await clock.current_instant(db)
-        resumed, families = await runs.resume(db, now, call.account_id, [execution_id])
-        shown = await _settle(call, db, resumed, "execution_not_paused")
+        resumed, families = await runs.resume(db, now, call.account_id, [before["id"]])
+        shown = await _settle(call, db, "resumed", before, resumed, "execution_not_paused")
     await call.ring(families)
     return answer(shown)
 
@@ -130,14 +132,15 @@ async def retry(call: Call) -> web.Response:
     """
     accepted = call.parameters(Retry).accept_duplicates
     async with call.transaction() as db:
-        execution_id = await _known(call, db)
+        before = await _known(call, db)
         now = await clock.current_instant(db)
         done = await retrying.retry(
-            db, now, call.account_id, [execution_id], accept_duplicates=accepted
+            db, now, call.account_id, [before["id"]], accept_duplicates=accepted
         )
-        if code := done.refused.get(execution_id):
+        if code := done.refused.get(before["id"]):
             raise conflict(code, retrying.SENTENCES[code])
-        shown = await whole(db, call.account_id, execution_id)
+        shown = await whole(db, call.account_id, before["id"])
+        await _record(call, db, "retried", before, shown)
     await call.ring(done.families)
     return answer(shown)
 
@@ -172,20 +175,36 @@ async def _dry_run(call: Call, given: Bulk) -> dict[str, Any]:
     return {"action": given.action, "count": number, "sample": [row["id"] for row in rows]}
 
 
-async def _known(call: Call, db: Connection) -> UUID:
-    execution_id = call.id("execution_id")
-    if await db.fetchrow(queries.execution, call.account_id, execution_id) is None:
+async def _known(call: Call, db: Connection) -> asyncpg.Record:
+    row = await db.fetchrow(queries.execution, call.account_id, call.id("execution_id"))
+    if row is None:
         raise not_found("execution")
-    return execution_id
+    return row
 
 
-async def _settle(
-    call: Call, db: Connection, changed: list[UUID], otherwise: str
+async def _settle(  # noqa: PLR0917 (what was asked for, and what came of it)
+    call: Call,
+    db: Connection,
+    word: str,
+    before: asyncpg.Record,
+    changed: list[UUID],
+    otherwise: str,
 ) -> dict[str, Any]:
-    shown = await whole(db, call.account_id, call.id("execution_id"))
+    shown = await whole(db, call.account_id, before["id"])
     if not changed:
         raise conflict(otherwise, f"The execution is {shown['status']}.")
+    await _record(call, db, word, before, shown)
     return shown
+
+
+async def _record(
+    call: Call, db: Connection, word: str, before: asyncpg.Record, after: dict[str, Any]
+) -> None:
+    was, now = ({name: row[name] for name in _STEERED} for row in (before, after))
+    await call.record(db, f"execution.{word}", ("execution", before["id"]), was, now)
+
+
+_STEERED: Final = ("status", "end_reason")
 
 
 _ALL: Final = "/api/v1/executions"

@@ -105,14 +105,16 @@ async def read(call: Call) -> web.Response:
     ids = call.account_id, row["id"]
     rows = await call.pool.fetch(queries.actions, *ids)
     branches = await call.pool.fetch(workflow_queries.branches, *ids)
-    return _answer(call, row, branches, rows)
+    return await _answer(call, row, branches, rows)
 
 
-def _answer(call: Call, row: Any, branches: Sequence[Any], rows: Sequence[Any]) -> web.Response:
+async def _answer(
+    call: Call, row: Any, branches: Sequence[Any], rows: Sequence[Any]
+) -> web.Response:
     shown = {
         "workflow": workflows.show(row),
         "branches": [dict(branch) for branch in branches],
-        "actions": [actions.show(action, call.services.registry) for action in rows],
+        "actions": await actions.shown_all(call, rows),
         "edges": list(_edges(rows)),
     }
     return answer(shown, headers=tagged(row))
@@ -185,7 +187,7 @@ async def replace(call: Call) -> web.Response:
         entity = ("workflow", draft.workflow_id)
         await call.record(db, "workflow.graph_replaced", entity, before, after)
         branches = await db.fetch(workflow_queries.branches, *ids)
-    return _answer(call, row, branches, rows)
+    return await _answer(call, row, branches, rows)
 
 
 def _plan(graph: NewGraph, draft: Draft, branches: Mapping[UUID, str]) -> _Plan:

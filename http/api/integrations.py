@@ -16,6 +16,7 @@ from actors.integrations import queries as stored
 from api.access import Permission
 from api.answers import answer
 from api.calls import Call, Route
+from api.etags import check_match, tagged
 from api.fields import Object
 from api.integration_bodies import (
     LIMITS,
@@ -29,10 +30,10 @@ from api.integration_bodies import (
     settings_of,
 )
 from api.parameters import Parameters
-from api.problems import Problem, conflict, not_found
+from api.problems import conflict, not_found
 from api.shown import Listing, Shown
+from api.uses import Force, ShownDeletion, ShownUse, find_senders, in_use
 from runtime.clock import current_instant
-from runtime.configuration import MOST_FAULTS, Fault
 from runtime.database import Connection
 from runtime.ids import new_id
 from runtime.secrets import VaultError
@@ -73,26 +74,10 @@ class ShownProbe(Shown):
     message: str
 
 
-class ShownSendingAction(Shown):
-    """An action that sends by an integration."""
-
-    workflow_id: UUID
-    workflow_name: str
-    workflow_status: str
-    action_id: UUID
-    action_type: str
-
-
 class OfKind(Parameters):
     """Which integrations to list."""
 
     kind: KindName | None = None
-
-
-class Removal(Parameters):
-    """`force` removes what is used as well."""
-
-    force: bool = False
 
 
 async def create(call: Call) -> web.Response:
@@ -123,7 +108,8 @@ async def list_all(call: Call) -> web.Response:
 
 async def read(call: Call) -> web.Response:
     """Read one integration."""
-    return answer(await _shown(call, call.pool, call.id("integration_id")))
+    shown = await _shown(call, call.pool, call.id("integration_id"))
+    return answer(shown, headers=tagged(shown))
 
 
 async def change(call: Call) -> web.Response:
@@ -132,6 +118,7 @@ async def change(call: Call) -> web.Response:
     async with call.transaction() as db:
         id_, kind = await _locked(call, db)
         before = await _shown(call, db, id_)
+        check_match(call.request, before)
         await _change(call, db, id_, kind, given)
         families = await _let_go(db, id_) if given.model_fields_set & set(LIMITS) else []
         shown = await _shown(call, db, id_)
@@ -206,6 +193,7 @@ async def _set_disabled(call: Call, *, to: bool) -> web.Response:
     async with call.transaction() as db:
         id_, _ = await _locked(call, db)
         before = await _shown(call, db, id_)
+        check_match(call.request, before)
         now = await current_instant(db)
         await db.execute(queries.set_disabled, call.account_id, id_, to, now)
         shown = await _shown(call, db, id_)
@@ -219,31 +207,26 @@ async def remove(call: Call) -> web.Response:
 
     With `force` it goes all the same, and the answer says which actions have no sender now.
     """
-    force = call.parameters(Removal).force
+    force = call.parameters(Force).force
     async with call.transaction() as db:
         id_, _ = await _locked(call, db)
-        uses = [dict(row) for row in await db.fetch(queries.uses, call.account_id, id_)]
-        if uses and not force:
-            raise _in_use(uses)
         before = await _shown(call, db, id_)
+        check_match(call.request, before)
+        uses = await find_senders(db, call.account_id, id_, before["addresses"])
+        if uses and not force:
+            raise in_use(ENTITY, uses)
         now = await current_instant(db)
         await db.execute(queries.drop_addresses, call.account_id, id_)
         await db.execute(queries.remove_integration, call.account_id, id_, now)
         await call.record(db, "integration_removed", (ENTITY, id_), before, None)
-    return answer({"items": uses}) if uses else web.Response(status=204)
+    return answer({"references": uses}) if uses else web.Response(status=204)
 
 
-def _in_use(uses: list[dict[str, Any]]) -> Problem:
-    faults = [
-        Fault(
-            f"workflows.{use['workflow_id']}.actions.{use['action_id']}",
-            "used_here",
-            f"{use['action_type']} of the workflow '{use['workflow_name']}' sends by it.",
-        )
-        for use in uses[:MOST_FAULTS]
-    ]
-    detail = f"Actions send by this integration: {len(uses)}."
-    return Problem(409, "in_use", detail, errors=faults)
+async def list_references(call: Call) -> web.Response:
+    """List the actions that send by it, in drafts and in versions that are in force."""
+    shown = await _shown(call, call.pool, call.id("integration_id"))
+    uses = await find_senders(call.pool, call.account_id, shown["id"], shown["addresses"])
+    return answer({"items": uses})
 
 
 async def _locked(call: Call, db: Connection) -> tuple[UUID, str]:
@@ -285,6 +268,8 @@ ROUTES: Final = (
     Route("POST", f"{_ONE}/test", test, _MAY, answers={200: ShownProbe}),
     Route("POST", f"{_ONE}/disable", disable, _MAY, answers=_SHOWN),
     Route("POST", f"{_ONE}/enable", enable, _MAY, answers=_SHOWN),
-    Route("DELETE", _ONE, remove, _MAY, parameters=Removal,
-          answers={200: Listing[ShownSendingAction], 204: None}, problems=frozenset({409})),
+    Route("DELETE", _ONE, remove, _MAY, parameters=Force,
+          answers={200: ShownDeletion, 204: None}, problems=frozenset({409})),
+    Route("GET", f"{_ONE}/references", list_references, Permission.READ,
+          answers={200: Listing[ShownUse]}),
 )  # fmt: skip

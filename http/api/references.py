@@ -12,6 +12,7 @@ from api.access import Permission
 from api.answers import answer
 from api.calls import Call, Handler, Route
 from api.campaigns import CAMPAIGNS
+from api.courses import COURSES
 from api.custom_fields import CUSTOM_FIELDS
 from api.pipelines import PIPELINES
 from api.resources import Resource
@@ -25,7 +26,7 @@ from api.uses import ShownUse, find_uses
 Find = Callable[[Call], Awaitable[Mapping[str, Any]]]
 """Finds the row of the path, or raises its 404 Problem."""
 
-RESOURCES: Final = (TAGS, CAMPAIGNS, PIPELINES, USERS, TEAMS, CUSTOM_FIELDS, TEMPLATES)
+RESOURCES: Final = (TAGS, CAMPAIGNS, PIPELINES, USERS, TEAMS, CUSTOM_FIELDS, TEMPLATES, COURSES)
 
 
 def _references(kind: str, column: str, find: Find) -> Handler:

@@ -6,7 +6,7 @@ thing that can be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +25,10 @@ queries = load("api_references")
 
 ANY_CONFIG: Final = frozenset({"custom_field"})
 """Kinds that merge fields name: any action may refer to them."""
+
+SENDERS: Final = ("send_email", "send_sms", "send_voicemail", "send_messenger", "make_call")
+SENDING: Final = ("from_email", "from_number", "page_id")
+"""The actions that send by an integration, and the fields that say by which."""
 
 # What an action makes if it is not there.
 _MADE: Final = frozenset({"tag"})
@@ -62,13 +66,43 @@ async def find_uses(
 ) -> list[Use]:
     """Find all places that refer to a row, by workflow and action."""
     types = [type_.name for type_ in registry.actions.values() if _may_refer(type_, kind)]
-    rows = await db.fetch(queries.actions_of_types, account_id, types)
+
+    def places(row: asyncpg.Record) -> list[str]:
+        found = referents_of(registry.actions[row["action_type"]], row["action_config"])
+        return [one.path for one in found if (one.kind, one.target) == (kind, target)]
+
+    return await _find(db, account_id, types, places)
+
+
+async def find_senders(
+    db: Connection | asyncpg.Pool, account_id: UUID, integration_id: UUID, addresses: Sequence[str]
+) -> list[Use]:
+    """Find all places that name an integration: by its id, an address, or a domain of it."""
+    own = {*addresses, str(integration_id)}
+
+    def places(row: asyncpg.Record) -> list[str]:
+        config = row["action_config"]
+        return [field for field in SENDING if own & _names(config.get(field))]
+
+    return await _find(db, account_id, SENDERS, places)
+
+
+def _names(value: Any) -> set[str]:
+    text = value.lower() if isinstance(value, str) else ""
+    return {text, f"@{text.rpartition('@')[2]}"} if "@" in text else {text}
+
+
+async def _find(
+    db: Connection | asyncpg.Pool,
+    account_id: UUID,
+    types: Sequence[str],
+    places: Callable[[asyncpg.Record], Sequence[str]],
+) -> list[Use]:
     uses: dict[tuple[UUID, str], Use] = {}
-    for row in rows:
-        for referent in referents_of(registry.actions[row["action_type"]], row["action_config"]):
-            if (referent.kind, referent.target) == (kind, target):
-                use = uses.setdefault((row["action_id"], referent.path), _use(row, referent))
-                use["in_draft" if row["version_id"] is None else "in_force"] = True
+    for row in await db.fetch(queries.actions_of_types, account_id, types):
+        for path in places(row):
+            use = uses.setdefault((row["action_id"], path), _use(row, path))
+            use["in_draft" if row["version_id"] is None else "in_force"] = True
     return sorted(uses.values(), key=lambda use: (use["workflow_name"], use["action_key"] or ""))
 
 
@@ -76,9 +110,9 @@ def _may_refer(type_: ActionType, kind: str) -> bool:
     return kind in ANY_CONFIG or callable(type_.refers) or kind in type_.refers.values()
 
 
-def _use(row: asyncpg.Record, referent: Referent) -> Use:
+def _use(row: asyncpg.Record, place: str) -> Use:
     names = ("workflow_id", "workflow_name", "action_id", "action_key", "action_type")
-    path = f"action_config.{referent.path}"
+    path = f"action_config.{place}"
     return {**{n: row[n] for n in names}, "path": path, "in_draft": False, "in_force": False}
 
 

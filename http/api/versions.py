@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import asyncpg
@@ -91,6 +91,15 @@ class ShownActionDifference(Shown):
     fields: list[ShownFieldDifference]
 
 
+class ShownBranchDifference(Shown):
+    """What a new version would change about a branch: added, removed or renamed."""
+
+    branch_id: UUID
+    change: Literal["added", "removed", "renamed"]
+    before: str | None
+    after: str | None
+
+
 class ShownStanding(Shown):
     """How many live executions stand at an action, by version and status of the step."""
 
@@ -111,6 +120,7 @@ class ShownDifference(Shown):
     from_version: int | None
     is_different: bool
     actions: list[ShownActionDifference]
+    branches: list[ShownBranchDifference]
     standing: list[ShownStanding]
 
 
@@ -151,21 +161,25 @@ async def compare(call: Call) -> web.Response:
     ids = call.account_id, workflow["id"]
     draft = await call.pool.fetch(activation_queries.draft_actions, *ids)
     version_id = workflow["active_version_id"]
-    version, kept = None, list[asyncpg.Record]()
+    branches = await call.pool.fetch(activation_queries.branches, *ids)
+    version, kept, kept_branches = None, list[asyncpg.Record](), list[asyncpg.Record]()
     if version_id is not None:
         arguments = call.account_id, version_id
         version = await call.pool.fetchrow(activation_queries.version, *arguments)
         kept = await call.pool.fetch(activation_queries.version_actions, *arguments)
+        kept_branches = await call.pool.fetch(activation_queries.version_branches, *arguments)
     registry = call.services.registry
     differences = _differences(
         [_shown(row, registry) for row in kept], [_shown(row, registry) for row in draft]
     )
+    of_branches = _branch_differences(kept_branches, branches)
     standing = await call.pool.fetch(queries.standing, *ids)
     return answer(
         {
             "from_version": version and version["number"],
-            "is_different": bool(differences) or version is None,
+            "is_different": bool(differences or of_branches) or version is None,
             "actions": differences,
+            "branches": of_branches,
             "standing": [dict(row) for row in standing],
         }
     )
@@ -183,6 +197,23 @@ def _differences(before: Sequence[Row], after: Sequence[Row]) -> list[dict[str, 
         if fields or places:
             found.append(_difference(row, "changed" if fields else "moved", fields + places))
     return found + [_difference(row, "removed", []) for row in before if row["id"] not in now]
+
+
+def _branch_differences(
+    before: Sequence[asyncpg.Record], after: Sequence[asyncpg.Record]
+) -> list[dict[str, Any]]:
+    was, now = ({row["id"]: row["name"] for row in rows} for rows in (before, after))
+    return [
+        {"branch_id": id_, "change": change, "before": was.get(id_), "after": now.get(id_)}
+        for id_ in [*now, *(id_ for id_ in was if id_ not in now)]
+        if (change := _branch_change(was.get(id_), now.get(id_))) is not None
+    ]
+
+
+def _branch_change(before: str | None, after: str | None) -> str | None:
+    if before is None or after is None:
+        return "added" if before is None else "removed"
+    return "renamed" if before != after else None
 
 
 def _changed(before: Row, after: Row, fields: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from api import workflows
 from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
+from api.etags import check_match
 from api.problems import not_found
 from api.shown import Shown
 from runtime.clock import current_instant
@@ -45,9 +47,8 @@ async def change(call: Call) -> web.Response:
     workflow_id = call.id("workflow_id")
     after = given.model_dump()
     async with call.transaction() as db:
-        before = await db.fetchval(queries.lock_workflow, call.account_id, workflow_id)
-        if before is None:
-            raise not_found("workflow")
+        check_match(call.request, await workflows.lock(call, db))
+        before = await db.fetchval(queries.workflow_settings, call.account_id, workflow_id)
         now = await current_instant(db)
         await db.execute(queries.set_workflow_settings, call.account_id, workflow_id, after, now)
         entity = ("workflow", workflow_id)

@@ -13,11 +13,12 @@ FROM workflow_actions a
 WHERE a.account_id = $1 AND a.workflow_id = $2 AND a.deleted_at IS NULL
 ORDER BY a.branch_id NULLS FIRST, a.position;
 
--- name: branch_ids
+-- name: branches
 -- The branches of a workflow.
-SELECT b.id
+SELECT b.id, b.name
 FROM workflow_branches b
-WHERE b.account_id = $1 AND b.workflow_id = $2 AND b.deleted_at IS NULL;
+WHERE b.account_id = $1 AND b.workflow_id = $2 AND b.deleted_at IS NULL
+ORDER BY b.name, b.id;
 
 -- name: version
 -- The number of a version.
@@ -49,6 +50,20 @@ SELECT $3, a.id, a.account_id, a.action_type, a.action_config, a.key, a.position
     coalesce(a.is_enabled, true), a.on_failure, a.fallback_action_id
 FROM workflow_actions a
 WHERE a.account_id = $1 AND a.workflow_id = $2 AND a.deleted_at IS NULL;
+
+-- name: add_version_branches
+-- Keep the draft's branches as they are called.
+INSERT INTO workflow_version_branches (version_id, branch_id, account_id, name)
+SELECT $3, b.id, b.account_id, b.name
+FROM workflow_branches b
+WHERE b.account_id = $1 AND b.workflow_id = $2 AND b.deleted_at IS NULL;
+
+-- name: version_branches
+-- The branches of a version.
+SELECT b.branch_id AS id, b.name
+FROM workflow_version_branches b
+WHERE b.account_id = $1 AND b.version_id = $2
+ORDER BY b.name, b.branch_id;
 
 -- name: set_active
 -- Let a version in force.

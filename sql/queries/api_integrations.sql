@@ -85,27 +85,6 @@ UPDATE integrations i
 SET disabled_at = CASE WHEN $3 THEN coalesce(i.disabled_at, $4) END, updated_at = $4
 WHERE i.account_id = $1 AND i.id = $2;
 
--- name: uses
--- The actions that send by an integration: by its id, by one of its addresses, or by a domain.
-SELECT w.id AS workflow_id, w.name AS workflow_name, w.status AS workflow_status,
-    a.id AS action_id, a.action_type
-FROM workflow_actions a
-JOIN workflows w ON w.id = a.workflow_id
-WHERE a.account_id = $1 AND a.deleted_at IS NULL AND w.deleted_at IS NULL
-  AND a.action_type IN ('send_email', 'send_sms', 'send_voicemail', 'send_messenger', 'make_call')
-  AND (
-      a.action_config ->> 'page_id' = $2::uuid::text
-      OR EXISTS (
-          SELECT FROM sender_addresses s
-          WHERE s.integration_id = $2 AND s.account_id = $1 AND s.address IN (
-              lower(a.action_config ->> 'from_email'),
-              lower(regexp_replace(a.action_config ->> 'from_email', '^.*@', '@')),
-              a.action_config ->> 'from_number'
-          )
-      )
-  )
-ORDER BY w.name, w.id, a.position;
-
 -- name: remove_integration
 -- Remove an integration: its row stays as history, without its secrets.
 UPDATE integrations i

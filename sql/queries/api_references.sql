@@ -55,6 +55,23 @@ WHERE w.account_id = $1 AND w.deleted_at IS NULL AND v.action_type = ANY ($2::te
       )
   );
 
+-- name: steps_not_in_campaign
+-- The places in the arrays whose action stands neither in the draft nor in the version in force of
+-- the campaign's workflow. A campaign that is not there is another fault.
+SELECT w.place
+FROM unnest($2::uuid[], $3::uuid[]) WITH ORDINALITY AS w (campaign_id, step_id, place)
+JOIN campaigns c ON c.account_id = $1 AND c.id = w.campaign_id AND c.deleted_at IS NULL
+JOIN workflows f ON f.id = c.workflow_id
+WHERE NOT EXISTS (
+        SELECT FROM workflow_actions a
+        WHERE a.workflow_id = f.id AND a.id = w.step_id AND a.deleted_at IS NULL
+    )
+  AND NOT EXISTS (
+        SELECT FROM workflow_version_actions v
+        WHERE v.version_id = f.active_version_id AND v.action_id = w.step_id
+    )
+ORDER BY w.place;
+
 -- name: custom_field_keys
 -- The keys of an account's custom fields.
 SELECT f.key FROM custom_fields f WHERE f.account_id = $1;

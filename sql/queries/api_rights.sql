@@ -39,12 +39,6 @@ SELECT c.consent_required_for FROM accounts c WHERE c.id = $1 FOR NO KEY UPDATE;
 -- Change them.
 UPDATE accounts c SET consent_required_for = $2 WHERE c.id = $1;
 
--- name: lock_workflow
--- Lock a workflow; gives its settings.
-SELECT w.settings FROM workflows w
-WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL
-FOR NO KEY UPDATE;
-
 -- name: workflow_settings
 -- The settings of a workflow.
 SELECT w.settings FROM workflows w
