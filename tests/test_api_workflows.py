@@ -221,13 +221,13 @@ async def test_a_related_action_comes_before(editor: Caller) -> None:
     refused = await editor.refused("PUT", f"{path}/actions/{wait}", body)
     assert refused.code == "related_action_unknown"
     config = {"event_type": "form_submit", "related_action_id": later}
-    await editor.put(f"{path}/actions/{wait}", {"action_config": config})
     expected = [("action_config.related_action_id", "related_action_not_earlier")]
+    one = f"{path}/actions/{wait}"
+    assert (await editor.refused("PUT", one, {"action_config": config})).faults == expected
+    await editor.put(one, {"position": 1, "action_config": config})
+    await editor.put(one, {"position": 0})
     assert await faults(editor, path) == expected
-    await editor.put(
-        f"{path}/actions/{wait}",
-        {"position": 1, "action_config": config | {"related_action_id": later}},
-    )
+    await editor.put(one, {"position": 1})
     await editor.post(f"{path}/activate")
 
 
