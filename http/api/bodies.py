@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from aiohttp import http_exceptions, web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from api.content_coding import chunks_of
 from api.problems import Problem, invalid
 from api.request_keys import KEPT_BODY
 from runtime.configuration import MOST_FAULTS, Fault, faults_of, path_of
@@ -77,7 +78,7 @@ async def read_raw(request: web.Request, largest: int) -> bytes:
     raw = bytearray()
     try:
         async with asyncio.timeout(READ_SECONDS):
-            async for chunk in request.content.iter_any():
+            async for chunk in chunks_of(request):
                 raw += chunk
                 if len(raw) > largest:
                     raise _too_large(largest)

@@ -22,6 +22,7 @@ from api import operations
 from api.access import Permission
 from api.bodies import Body
 from api.calls import Call, Route
+from api.content_coding import chunks_of
 from api.parameters import Parameters
 from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Download
@@ -121,7 +122,7 @@ async def _receive(request: web.Request, file: IO[bytes]) -> int:
     size = 0
     try:
         async with asyncio.timeout(UPLOAD_SECONDS):
-            async for chunk in request.content.iter_any():
+            async for chunk in chunks_of(request):
                 if not size and chunk.startswith(_KNOWN_BOMS):
                     raise _not_utf8()
                 size += len(chunk)

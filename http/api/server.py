@@ -179,7 +179,8 @@ def create_app(
     app = web.Application(
         middlewares=[identify_request, name_problems],
         client_max_size=LARGEST_BODY,
-        handler_args={"max_line_size": LONGEST_LINE},
+        # Bodies are inflated by those who read them: see content_coding.
+        handler_args={"max_line_size": LONGEST_LINE, "auto_decompress": False},
     )
     turns = turns_at(pool)
     gate = Gate(pool, settings, turns)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import BodyPartReader, http_exceptions, web
 
 from api import media_types
+from api.content_coding import chunks_of, coding_of
 from api.problems import Problem
 
 FORM: Final = "multipart/form-data"
@@ -71,7 +72,11 @@ class Upload:
 async def open_upload(request: web.Request, largest: int) -> Upload:
     """Find the file in a request: the body itself, or the part `file` of a form."""
     if request.content_type != FORM:
+        coding_of(request)  # refused now, not while it is stored
         return Upload(None, request.content_type, largest, _raw(request))
+    if coding_of(request) is not None:
+        detail = "A form cannot be compressed."
+        raise Problem(415, "unsupported_content_coding", detail)
     try:
         part = await _file_part(request)
     except (ValueError, http_exceptions.HttpProcessingError):
@@ -92,9 +97,9 @@ async def _file_part(request: web.Request) -> BodyPartReader:
 
 
 async def _raw(request: web.Request) -> AsyncIterator[bytes]:
-    deadline = _Deadline()
+    deadline, chunks = _Deadline(), chunks_of(request)
     try:
-        while chunk := await deadline.keep(request.content.readany()):
+        while chunk := await deadline.keep(anext(chunks, b"")):
             yield chunk
     except (web.RequestPayloadError, http_exceptions.HttpProcessingError):
         raise Problem(400, "malformed_body", "The body cannot be decoded.") from None
