@@ -106,3 +106,22 @@ def test_vendored_files_are_those_that_were_published() -> None:
     assert set(here) == {*named, "SHA256SUMS", "README.md"}
     for name, expected in named.items():
         assert hashlib.sha256(here[name].read_bytes()).hexdigest() == expected, name
+
+
+async def test_headers_that_may_be_sent_and_come_back_are_told_and_so_is_health(desk: Desk) -> None:
+    served = (await desk.stranger().call("GET", "/api/v1/openapi.json")).data
+    assert {"/healthz", "/readyz", "/metrics"} <= served["paths"].keys()
+    for path, operations in served["paths"].items():
+        for method, operation in operations.items():
+            if operation.get("security") == []:
+                continue
+            sent = {
+                parameter["$ref"].rpartition("/")[2]
+                for parameter in operation["parameters"]
+                if "$ref" in parameter
+            }
+            wanted = {"get": set(), "post": {"IfMatch", "IdempotencyKey"}}
+            assert sent == wanted.get(method, {"IfMatch"}), (method, path)
+            for status, answer in operation["responses"].items():
+                if status.startswith("2"):
+                    assert {"RateLimit", "RateLimit-Policy"} <= answer["headers"].keys(), path

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final, Literal
 
 from aiohttp import web
 
 from api.answers import answer
-from api.calls import SERVICES
+from api.calls import SERVICES, PublicRoute
 from api.problems import Problem
+from api.shown import Shown
 from sql import load
 from sql.migrate import all_migrations
 
@@ -33,6 +35,19 @@ async def ready(request: web.Request) -> web.Response:
         message = f"The database lacks migrations: {', '.join(sorted(missing))}."
         raise Problem(503, "database_not_migrated", message)
     return answer({"status": "ready"})
+
+
+class ShownHealth(Shown):
+    """How the process is."""
+
+    status: Literal["ok", "ready"]
+
+
+DESCRIBED: Final = (
+    PublicRoute("GET", "/healthz", alive, {200: ShownHealth}),
+    PublicRoute("GET", "/readyz", ready, {200: ShownHealth}, frozenset({503})),
+)
+"""For the OpenAPI document."""
 
 
 def add_health(app: web.Application) -> None:

@@ -21,7 +21,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from api.calls import SERVICES
+from api.calls import SERVICES, PublicRoute
+from api.shown import Download
 from runtime import log, tracing
 from runtime.measures import PROCESS
 from sql import load
@@ -144,6 +145,10 @@ async def show(request: web.Request) -> web.Response:
 
 def _page(registries: Sequence[CollectorRegistry]) -> bytes:
     return b"".join(generate_latest(registry) for registry in registries)
+
+
+DESCRIBED: Final = (PublicRoute("GET", "/metrics", show, {200: Download(("text/plain",))}),)
+"""For the OpenAPI document."""
 
 
 def add_metrics(app: web.Application) -> None:

@@ -12,7 +12,7 @@ from api.access import PERMITS
 from api.action_requests import NewAction
 from api.calls import PublicRoute, Route
 from api.openapi_actions import config_keys, name_types
-from api.openapi_answers import HEADERS, PROBLEM, name_of, problem, success
+from api.openapi_answers import HEADERS, PARAMETERS, PROBLEM, headers_of, name_of, problem, success
 from api.openapi_schemas import SHOWN, TAKEN, Key, Schema, Schemas, query_parameters
 from api.shown import Download
 from api.uploads import FORM
@@ -55,6 +55,7 @@ def document(routes: Iterable[Route | PublicRoute], registry: Registry) -> Schem
             "schemas": dict(sorted(schemas.components.items())),
             "responses": {name_of(status): problem(status, schemas) for status in refusals},
             "headers": HEADERS,
+            "parameters": PARAMETERS,
             "securitySchemes": {
                 "token": {
                     "type": "http",
@@ -106,6 +107,10 @@ def _operation(route: Route | PublicRoute, path: str, schemas: Schemas) -> Schem
             f"\n\nNeeds the permission `{route.permission}`: {PERMITS[route.permission]}."
         )
         operation["parameters"] += query_parameters(route.parameters) if route.parameters else []
+        if route.method != "GET":
+            operation["parameters"].append({"$ref": "#/components/parameters/IfMatch"})
+        if route.method == "POST":
+            operation["parameters"].append({"$ref": "#/components/parameters/IdempotencyKey"})
         if body := _body(route, schemas):
             operation["requestBody"] = body
     return {**operation, "description": description.strip()}
@@ -118,6 +123,9 @@ def _responses(route: Route | PublicRoute, schemas: Schemas) -> Schema:
     }
     if "201" in found:
         found["201"]["headers"]["Location"] = {"$ref": "#/components/headers/Location"}
+    if isinstance(route, Route):
+        for status in route.answers:
+            found[str(status)]["headers"] |= headers_of(route.method, status)
     for status in sorted(route.refusals):
         found[str(status)] = {"$ref": f"#/components/responses/{name_of(status)}"}
     return found

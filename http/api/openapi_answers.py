@@ -48,7 +48,10 @@ _MEANINGS: Final[dict[int, str]] = {
 
 _HEADERS: Final[dict[int, dict[str, Schema]]] = {
     401: {"WWW-Authenticate": {"$ref": "#/components/headers/WWW-Authenticate"}},
-    429: {"Retry-After": {"$ref": "#/components/headers/Retry-After"}},
+    429: {
+        name: {"$ref": f"#/components/headers/{name}"}
+        for name in ("Retry-After", "RateLimit", "RateLimit-Policy")
+    },
     503: {"Retry-After": {"$ref": "#/components/headers/Retry-After"}},
 }
 
@@ -69,7 +72,53 @@ HEADERS: Final[dict[str, Schema]] = {
         "description": "Where what was made can be read.",
         "schema": {"type": "string"},
     },
+    "ETag": {
+        "description": "The tag of what is shown, for If-Match; absent where nothing is tagged.",
+        "schema": {"type": "string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "true if this is the kept answer of an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "How many requests are left to the token, and in how many seconds there "
+        "are more (draft-ietf-httpapi-ratelimit-headers); absent where there is no limit.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Policy": {
+        "description": "How many requests a token may make in how many seconds.",
+        "schema": {"type": "string"},
+    },
 }
+
+PARAMETERS: Final[dict[str, Schema]] = {
+    "IfMatch": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "Change only what has this entity tag still; otherwise 412. `*` is any.",
+        "schema": {"type": "string", "pattern": r'^(\*|"[!#-~]*")$'},
+    },
+    "IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The request is carried out once under a key: repeated within 24 hours it "
+        "is answered as the first time. 1 to 255 visible ASCII characters.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    },
+}
+
+_LIMITS: Final = ("RateLimit", "RateLimit-Policy")
+
+
+def headers_of(method: str, status: int) -> Schema:
+    """Name the headers that an operation's success may have beside its request's id."""
+    names = [*_LIMITS]
+    if status in {200, 201}:
+        names.append("ETag")
+    if method == "POST":
+        names.append("Idempotency-Replayed")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
 
 _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
 

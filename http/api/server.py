@@ -37,11 +37,13 @@ from api import (
     executions,
     files,
     graphs,
+    health,
     imports,
     integrations,
     mail_returns,
     mail_tracking,
     messenger,
+    metrics,
     notes,
     notifications,
     notifications_live,
@@ -154,6 +156,9 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
 )
 """What providers call back and what links in messages lead to."""
 
+OPERATIONAL: Final[tuple[PublicRoute, ...]] = (*health.DESCRIBED, *metrics.DESCRIBED)
+"""What is described beside them; `add_health` and `add_metrics` serve it."""
+
 # How long requests that are under way may take once the server is told to stop.
 DRAIN_SECONDS: Final = 10.0
 CANNOT_LISTEN: Final = 2
@@ -202,7 +207,8 @@ def create_app(
     app.on_cleanup.append(lambda _app: app[READERS].end())
     app.on_cleanup.append(lambda _app: gate.uses.written())
     app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
-    add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of((*ROUTES, *PUBLIC_ROUTES), registry)))
+    described: tuple[Route | PublicRoute, ...] = (*ROUTES, *PUBLIC_ROUTES, *OPERATIONAL)
+    add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of(described, registry)))
     notifications_live.add_live(app)
     add_health(app)
     add_metrics(app)
