@@ -25,6 +25,7 @@ from runtime.clock import current_instant
 from runtime.database import Connection, is_lost
 from runtime.failures import Failure
 from runtime.lanes import MOST_LANES, Turns, get_or_create_lanes
+from runtime.log import log_context, some_ids
 from runtime.performing import Rounds, failure_of, is_transient
 from runtime.recording import lanes_needed, record
 from runtime.registry import Registry
@@ -184,7 +185,9 @@ class Batches:
 
     async def _do_again(self, db: Connection, ids: Sequence[UUID], error: Exception) -> Bells:
         """Do a failed batch again: whole after a deadlock, else in halves, the culprit alone."""
-        log.warning("batch.failed", steps=len(ids), error=type(error).__name__)
+        log.warning(
+            "batch.failed", steps=len(ids), step_ids=some_ids(ids), error=type(error).__name__
+        )
         bells = Bells()
         parts = _smaller(list(ids), error, tries=1)
         while parts:
@@ -206,7 +209,12 @@ class Batches:
 
     async def _fail_alone(self, db: Connection, step_id: UUID, failure: Failure) -> Bells:
         """Fail the one step that could be neither performed nor recorded."""
-        log.error("step.failed_alone", step_id=str(step_id), code=failure.code)
+        execution_id = await db.fetchval(queries.execution_of_step, step_id)
+        with log_context(step_id=step_id, execution_id=execution_id):
+            return await self._fail_step(db, step_id, failure)
+
+    async def _fail_step(self, db: Connection, step_id: UUID, failure: Failure) -> Bells:
+        log.error("step.failed_alone", code=failure.code)
         try:
             async with db.transaction():
                 rows = await db.fetch(claims.claim_these_steps, [step_id])
@@ -230,7 +238,7 @@ class Batches:
         self, db: Connection, step_id: UUID, failure: Failure, error: Exception
     ) -> None:
         """End a step by SQL alone, since not even its definition can be read: it must not loop."""
-        log.error("step.unreadable", step_id=str(step_id), exc_info=error)
+        log.error("step.unreadable", exc_info=error)
         kind, code, message = failure.kind.value, failure.code, failure.message
         await db.execute(queries.fail_outright, step_id, kind, code, message, self.worker_id)
 

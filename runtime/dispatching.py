@@ -24,6 +24,7 @@ from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection, is_lost
 from runtime.effect import Effect, Verdict
+from runtime.log import some_ids
 from runtime.performing import TRANSIENT, is_transient
 from runtime.registry import EffectType
 from runtime.verdicts import Broken, ask, columns, has_checks
@@ -59,7 +60,12 @@ async def dispatch(
     except Exception as error:
         if not has_checks(effects, types) or _may_pass(db, error):
             raise
-        log.warning("dispatch.failed", effects=len(effects), error=type(error).__name__)
+        log.warning(
+            "dispatch.failed",
+            effects=len(effects),
+            effect_ids=some_ids(effect.id for effect in effects),
+            error=type(error).__name__,
+        )
     going, bells = list[Effect](), Bells()
     for effect in effects:
         one, rung = await _dispatch_alone(db, effect, worker_id, types)

@@ -28,6 +28,8 @@ class Effect:
     address: str | None = None
     retries: Mapping[str, int] = field(default_factory=dict)
     on_unknown: Literal["repeat", "fail"] | None = None
+    execution_id: UUID | None = None
+    step_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from runtime.effect_recorder import EffectRecorder
 from runtime.effect_recording import Ended
 from runtime.failures import Failure, Kind
 from runtime.house import House
+from runtime.log import log_context
 from runtime.registry import EffectType
 from sql import load
 
@@ -221,6 +222,16 @@ async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
     Past its time, or given up from inside, the outcome is unknown, unless the type may be
     repeated under its key. Raises only when this process ends.
     """
+    with log_context(
+        effect_id=effect.id,
+        step_id=effect.step_id,
+        execution_id=effect.execution_id,
+        kind=effect.kind,
+    ):
+        return await _send_once(type_, effect, tools)
+
+
+async def _send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
     try:
         with tracing.span("callboard.effect", kind=effect.kind, effect_id=str(effect.id)):
             async with asyncio.timeout(type_.timeout_seconds):
@@ -228,15 +239,15 @@ async def send_once(type_: EffectType, effect: Effect, tools: Any) -> Result:
     except TimeoutError:
         return _unknown(type_, effect, "timeout", f"no answer within {type_.timeout_seconds:g} s")
     except Exception as error:
-        log.exception("effect.crashed", effect_id=str(effect.id), kind=effect.kind)
+        log.exception("effect.crashed")
         return _crashed(f"sending raised {type(error).__name__}")
     except BaseException as error:
         if _is_ending(error):
             raise
-        log.exception("effect.given_up", effect_id=str(effect.id), kind=effect.kind)
+        log.exception("effect.given_up")
         return _unknown(type_, effect, "given_up", f"sending raised {type(error).__name__}")
     if not isinstance(result, Sent | Suppressed | Failure):
-        log.error("effect.no_result", effect_id=str(effect.id), kind=effect.kind)
+        log.error("effect.no_result")
         return _crashed(f"sending gave {type(result).__name__}, not a result")
     return result
 

@@ -22,6 +22,7 @@ from runtime.deliveries import failure_kept, undelivered
 from runtime.dispatching import settle
 from runtime.effect import Effect, Result, Sent, Suppressed
 from runtime.failures import Failure, Kind, backoff
+from runtime.log import log_context, some_ids
 from runtime.performing import is_transient
 from sql import load
 
@@ -70,7 +71,12 @@ async def record_apart(
         except Exception as error:
             if is_lost(db):
                 raise
-            log.warning("results.not_recorded", effects=len(part), error=type(error).__name__)
+            log.warning(
+                "results.not_recorded",
+                effects=len(part),
+                effect_ids=some_ids(one.effect.id for one in part),
+                error=type(error).__name__,
+            )
             if not _may_pass(error):
                 parts += [(smaller, 1) for smaller in _smaller(part, error)]
             elif tries < TRIES:
@@ -93,7 +99,9 @@ def _smaller(part: list[Ended], error: Exception) -> list[list[Ended]]:
         return [part[:middle], part[middle:]]
     bare = _bare(part[0].result)
     if bare is None:
-        log.error("result.lost", effect_id=str(part[0].effect.id), exc_info=error)
+        lost = part[0].effect
+        with log_context(effect_id=lost.id, step_id=lost.step_id, execution_id=lost.execution_id):
+            log.error("result.lost", exc_info=error)
         return []
     return [[replace(part[0], result=bare)]]
 

@@ -2,8 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Final, cast
+from uuid import UUID
 
 import orjson
 import structlog
@@ -88,6 +91,21 @@ def _clean(name: object, held: object) -> object:
 
 def _render_json(_logger: object, _method: str, event: EventDict) -> str:
     return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+MOST_IDS: Final = 20
+
+
+def some_ids(ids: Iterable[UUID]) -> list[str]:
+    """Name the first of many rows that a line is about."""
+    return [str(id_) for id_ in islice(ids, MOST_IDS)]
+
+
+def log_context(**ids: UUID | str | None) -> AbstractContextManager[object]:
+    """Have every line of the block, of libraries too, name what it is about."""
+    return structlog.contextvars.bound_contextvars(
+        **{name: str(value) for name, value in ids.items() if value is not None}
+    )
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

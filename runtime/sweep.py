@@ -18,6 +18,7 @@ from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
 from runtime.dispatching import settle
+from runtime.log import some_ids
 from runtime.registry import FAMILIES, Registry
 from sql import load
 
@@ -71,7 +72,13 @@ async def _give_back_steps(db: Connection, dead: Sequence[object]) -> Bells:
     families = {row["family"] for row in await db.fetch(queries.isolate_steps_in_hand)}
     rows = await db.fetch(queries.give_back_running_steps, now, MOST_LOSSES)
     if families or rows:
-        log.warning("steps.given_back", running=len(rows), dead=len(dead))
+        log.warning(
+            "steps.given_back",
+            running=len(rows),
+            step_ids=some_ids(row["id"] for row in rows),
+            execution_ids=some_ids(row["execution_id"] for row in rows),
+            dead=len(dead),
+        )
     return Bells(families=families | {row["family"] for row in rows})
 
 
@@ -80,7 +87,13 @@ async def _give_back_effects(db: Connection, dead: Sequence[object], registry: R
     repeated = [kind for kind, type_ in registry.effects.items() if type_.on_unknown == "repeat"]
     rows = await db.fetch(queries.give_back_effects, now, MOST_LOSSES, repeated)
     if rows:
-        log.warning("effects.given_back", effects=len(rows), dead=len(dead))
+        log.warning(
+            "effects.given_back",
+            effects=len(rows),
+            effect_ids=some_ids(row["id"] for row in rows),
+            execution_ids=some_ids(row["execution_id"] for row in rows if row["execution_id"]),
+            dead=len(dead),
+        )
     ended = {r["step_id"] for r in rows if r["gates_step"] and r["status"] in ("unknown", "failed")}
     families = {r["family"] for r in rows if r["status"] == "pending"}
     return Bells(families=families | await settle(db, ended, now))

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from runtime import activation, clock, effect_recorder, effect_recording, executions, workers
 from runtime.dispatching import dispatch, opt_out
@@ -381,8 +383,14 @@ async def test_a_send_that_raises_is_a_failure_of_kind_internal(
 ) -> None:
     world = await world_with(side.registry())
     side.url = "not a url"
-    execution = await world.run(await world.workflow(call()), await world.contact())
+    with capture_logs([merge_contextvars]) as lines:
+        execution = await world.run(await world.workflow(call()), await world.contact())
     (step,) = await world.steps(execution)
+    (line,) = [line for line in lines if line["event"] == "effect.crashed"]
+    effect = await world.pool.fetchval("SELECT id FROM effects")
+    assert [line[n] for n in ("effect_id", "step_id", "execution_id")] == [
+        str(id_) for id_ in (effect, step["id"], execution)
+    ]
     assert (step["status"], step["error_code"]) == ("failed", "effect_crashed")
     assert step["error_message"] == "sending raised InvalidUrlClientError"
 

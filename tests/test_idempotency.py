@@ -149,6 +149,32 @@ async def test_a_new_token_is_not_kept(desk: Desk, pool: asyncpg.Pool) -> None:
     assert new.data["token"] not in str(await pool.fetch("select * from idempotency_keys"))
 
 
+async def test_an_upload_is_told_from_another_by_what_it_says_of_itself(desk: Desk) -> None:
+    caller = await desk.caller()
+
+    async def send(content: Any, media_type: str = "text/plain", **headers: str) -> Answer:
+        told = {"Idempotency-Key": "k", "Content-Type": media_type}
+        told |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return await caller.call("POST", "/api/v1/files?name=a.txt", data=content, headers=told)
+
+    first = await send(b"One file.", Content_Digest="sha-256=:AAAA:")
+    again = await send(b"One file.", Content_Digest="sha-256=:AAAA:")
+    assert again.data == first.data
+    assert again.headers["Idempotency-Replayed"] == "true"
+    for other in (
+        await send(b"One file.", Content_Digest="sha-256=:BBBB:"),
+        await send(b"One file.", "text/csv", Content_Digest="sha-256=:AAAA:"),
+        await send(b"A longer file.", Content_Digest="sha-256=:AAAA:"),
+    ):
+        assert (other.status, other.code) == (422, "idempotency_key_reused")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"One file."
+
+    chunked = await send(chunks())
+    assert (chunked.status, chunked.code) == (411, "length_required")
+
+
 async def test_no_secret_and_no_signed_link_is_kept(desk: Desk, pool: asyncpg.Pool) -> None:
     caller = await desk.caller()
     made = await post(caller, "k", {}, "/api/v1/webhook-secrets/rotate")

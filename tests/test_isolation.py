@@ -7,6 +7,8 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 from runtime import clock, executions, workers
@@ -87,7 +89,8 @@ async def test_one_item_that_makes_its_batch_fail_fails_alone(
     workflow = await world.workflow(LINE, ("add_tag", {"tag_name": "Behind"}))
     contacts = await world.contacts(500)
     await world.enrol(workflow, *contacts)
-    await world.settle()
+    with capture_logs([merge_contextvars]) as lines:
+        await world.settle()
     assert await _outcomes(world) == {"completed": 2 * 499, "failed": 1}
     failed = await world.pool.fetchrow(
         "SELECT s.*, c.first_name FROM workflow_action_executions s"
@@ -96,6 +99,11 @@ async def test_one_item_that_makes_its_batch_fail_fails_alone(
     assert failed is not None
     assert (failed["first_name"], failed["error_code"]) == ("P77", code)
     assert "P77" not in failed["error_message"]
+    for line in lines:
+        if line["event"] == "step.failed_alone":
+            named = line["step_id"], line["execution_id"]
+            assert named == (str(failed["id"]), str(failed["workflow_execution_id"]))
+    assert "P77" not in str([line for line in lines if line["event"] != "step.crashed"])
     assert calls[0] == 500
     assert len(calls) < 25  # halves, not one by one
     assert await world.pool.fetchval("SELECT count(*) FROM batches_in_hand") == 0
@@ -112,8 +120,12 @@ async def test_what_a_failed_performance_did_and_said_is_undone(world_with: Worl
         raise RuntimeError
 
     world = await world_with(registry_with(acting(perform)))
-    execution = await world.run(await world.workflow(LINE), await world.contact(first_name="a"))
+    with capture_logs([merge_contextvars]) as lines:
+        execution = await world.run(await world.workflow(LINE), await world.contact(first_name="a"))
     assert await world.statuses(execution) == ["failed"]
+    (step,) = await world.steps(execution)
+    told = {line["event"]: line for line in lines}
+    assert told["batch.failed"]["step_ids"] == [str(step["id"])]
     for table in ("domain_events", "contact_field_changes"):
         assert await world.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
     assert await world.pool.fetchval("SELECT first_name FROM contacts") == "a"

@@ -203,6 +203,8 @@ class Route:
             found.add(404)
         if self.body or self.upload:
             found |= {400, 408, 413, 415, 422}
+        if self.upload and self.method == "POST":
+            found.add(411)
         if self.parameters:
             found.add(422)
         if self.method != "GET":  # If-Match

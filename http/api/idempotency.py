@@ -14,7 +14,8 @@ the two are there or gone together; the answer is kept afterwards, for `idempote
   change stands, once; what it was answered has to be looked up.
 
 Answers that hold a secret (a new token) are never kept; repeating such a request gets that 409 too.
-Of an upload only the query and the length are compared.
+Of an upload the query, the media type, the length and, if it is given, the Content-Digest
+(RFC 9530) are compared, since it is not read before it is stored; it must say its length.
 """
 
 from __future__ import annotations
@@ -88,8 +89,14 @@ def key_of(request: web.Request) -> str | None:
 def fingerprint(request: web.Request, body: bytes | None) -> bytes:
     """Tell one request under a key from another."""
     seen = hashlib.sha256(request.query_string.encode("utf-8", "surrogateescape"))
-    length = request.headers.get("Content-Length", "").encode("utf-8", "surrogateescape")
-    seen.update(b"\n" + (length if body is None else body))
+    if body is None:
+        if request.content_length is None:
+            detail = "An upload under an Idempotency-Key needs a Content-Length."
+            raise Problem(411, "length_required", detail)
+        digest = request.headers.get("Content-Digest", "")
+        said = f"{request.content_type} {request.content_length} {digest}"
+        body = said.encode("utf-8", "surrogateescape")
+    seen.update(b"\n" + body)
     return seen.digest()
 
 

@@ -20,6 +20,7 @@ PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     408: ("body_too_slow", "The body did not arrive within 15 s."),
     409: ("workflow_not_editable", "The workflow is active; only a draft can be changed."),
     410: ("link_expired", "This link has expired."),
+    411: ("length_required", "An upload under an Idempotency-Key needs a Content-Length."),
     412: ("precondition_failed", "It has changed since; read it again."),
     413: ("body_too_large", "The body is larger than 1048576 bytes."),
     415: ("unsupported_media_type", "The body must be application/json."),

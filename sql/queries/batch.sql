@@ -38,6 +38,10 @@ UPDATE workflow_action_executions s
 SET status = 'pending', worker_id = NULL, attempt = s.attempt - 1
 WHERE s.id = $1 AND s.attempt = $2 AND s.status = 'running' AND s.worker_id = $3;
 
+-- name: execution_of_step
+-- Whose step it is.
+SELECT s.workflow_execution_id FROM workflow_action_executions s WHERE s.id = $1;
+
 -- name: put_off
 -- Put a ready step off for a while, without an attempt: its contact is locked for too long.
 UPDATE workflow_action_executions s

@@ -83,7 +83,8 @@ SET status = 'claimed', worker_id = $2, attempt = f.attempt + 1
 WHERE f.id = ANY ($1::uuid[])
   AND EXISTS (SELECT FROM workers k WHERE k.id = $2 AND k.lease_expires_at > $3)
 RETURNING f.id, f.account_id, f.kind, f.attempt, f.idempotency_key, f.request, f.contact_id,
-    f.integration_id, f.workflow_id, f.channel, f.address, f.retries, f.on_unknown;
+    f.integration_id, f.workflow_id, f.channel, f.address, f.retries, f.on_unknown, f.execution_id,
+    f.step_id;
 
 -- name: let_go_of_effects
 -- Make effects of family $2 ready again that the database says this worker has in hand, other

@@ -66,7 +66,7 @@ FROM (
     FROM lost
 ) l
 WHERE s.id = l.id
-RETURNING s.family;
+RETURNING s.family, s.id, s.workflow_execution_id AS execution_id;
 
 -- name: give_back_effects
 -- What workers that are no more had claimed goes back, to be claimed alone; what they had
@@ -122,7 +122,7 @@ SET status = j.next_status,
         ELSE f.result END
 FROM judged j
 WHERE f.id = j.id
-RETURNING f.step_id, f.gates_step, f.family, f.status;
+RETURNING f.id, f.execution_id, f.step_id, f.gates_step, f.family, f.status;
 
 -- name: unsettled_steps
 -- Of the next $2 steps with effects behind this one: whether each has effects that are open.
