@@ -49,7 +49,9 @@ class Tools:
 @asynccontextmanager
 async def tools(house: House) -> AsyncIterator[Tools]:
     """Open a client with kept connections."""
-    async with open_guarded_client(house.settings.inside_hosts) as client:
+    async with open_guarded_client(
+        house.settings.inside_hosts, connections=house.settings.slots_of("webhook")
+    ) as client:
         yield Tools(client, Signer(house), house)
 
 

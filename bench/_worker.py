@@ -41,6 +41,12 @@ class Worker:
         )
         return up
 
+    def peak_mb(self) -> float:
+        """The most memory that the process has held so far."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) / 1024
+
     async def stop(self) -> None:
         """Let it drain and wait for it; kill it if that takes too long."""
         if self._process.returncode is None:

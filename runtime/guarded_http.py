@@ -27,7 +27,7 @@ from runtime.public_addresses import is_public
 
 MOST_REDIRECTS: Final = 5
 LARGEST_ANSWER: Final = 1 << 20
-# Connections kept over all hosts; a host's own number is limited by its integration.
+# Over all hosts; a host's own number is limited by its integration.
 MOST_CONNECTIONS: Final = 1_000
 KEEP_SECONDS: Final = 30.0
 # Headers that are meant for one origin (RFC 9110, 15.4).
@@ -145,10 +145,12 @@ class GuardedClient:
 
 
 @asynccontextmanager
-async def open_guarded_client(inside_hosts: frozenset[str]) -> AsyncIterator[GuardedClient]:
-    """Open a client; it is closed with its connections at the block's end."""
+async def open_guarded_client(
+    inside_hosts: frozenset[str], *, connections: int = MOST_CONNECTIONS
+) -> AsyncIterator[GuardedClient]:
+    """Open a client of so many connections at once; they are closed at the block's end."""
     connector = aiohttp.TCPConnector(
-        limit=MOST_CONNECTIONS,
+        limit=connections,
         keepalive_timeout=KEEP_SECONDS,
         socket_factory=_guarded_socket,
         # A kept name would also keep an answer that is meant to change.
