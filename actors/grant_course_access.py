@@ -3,7 +3,7 @@
 A contact has one active access to a course. Granted again it is made longer by the new duration,
 with the new level (for good stays for good), or left as it is, as the course's `regrant` has it.
 Lessons open at once, or each its `drip_after_days` after the grant, kept by timers; what was open
-before stays open. No welcome mail is sent yet: the result's `welcome_mail` says so.
+before stays open. Who is granted access anew is welcomed by mail, if the config says so.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import Field
 
+from actors import course_mails
 from actors.course_grants import open_and_set, queries
 from actors.fields import Config
 from actors.rendered import UnusableError
@@ -36,7 +37,10 @@ class GrantCourseAccess(Config):
 
 
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
-    """Grant them all; three statements for any number of items."""
+    """Grant them all; four statements for any number of items."""
+    senders = await course_mails.find_senders(
+        stage, {item.account_id for item in items if _config(item).send_welcome}
+    )
     columns = zip(*map(_row, items), strict=True)
     rows = await stage.db.fetch(queries.grant_access, *columns, stage.now)
     granted = sorted(row["id"] for row in rows if row["id"])
@@ -45,7 +49,9 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
         key = lesson["contact_id"], lesson["course_id"]
         opened.setdefault(key, []).append(str(lesson["lesson_id"]))
     return [
-        _outcome(stage, item, row, opened.get((item.contact_id, _config(item).course_id), []))
+        _outcome(
+            stage, item, row, opened.get((item.contact_id, _config(item).course_id), []), senders
+        )
         for item, row in zip(items, rows, strict=True)
     ]
 
@@ -72,7 +78,13 @@ def _change(row: asyncpg.Record) -> str:
     return "extended" if row["regrant"] == "extend" or is_renewed else "left"
 
 
-def _outcome(stage: Stage, item: Item, row: asyncpg.Record, lessons: Sequence[str]) -> Outcome:
+def _outcome(
+    stage: Stage,
+    item: Item,
+    row: asyncpg.Record,
+    lessons: Sequence[str],
+    senders: course_mails.Senders,
+) -> Outcome:
     if row["regrant"] is None:
         return UnusableError("course_not_found", "there is no such course").outcome
     course_id, change = str(_config(item).course_id), _change(row)
@@ -87,9 +99,20 @@ def _outcome(stage: Stage, item: Item, row: asyncpg.Record, lessons: Sequence[st
         stage.emit(item, "access_granted", told)
     for lesson_id in lessons:
         stage.emit(item, "lesson_opened", {"course_id": course_id, "lesson_id": lesson_id})
-    is_asked = _config(item).send_welcome and change == "granted"
-    welcome = "not_available" if is_asked else "not_asked"
+    welcome: course_mails.Fate = "not_asked"
+    if _config(item).send_welcome and change == "granted":
+        welcome = _welcome(stage, item, row, senders)
     return Done({**told, "lessons_opened": len(lessons), "welcome_mail": welcome})
+
+
+def _welcome(
+    stage: Stage, item: Item, row: asyncpg.Record, senders: course_mails.Senders
+) -> course_mails.Fate:
+    name, until = row["name"], row["expires_at"]
+    lines = [f"You have access to {name} now."]
+    if until is not None:
+        lines.append(f"It lasts until {until:%Y-%m-%d %H:%M} UTC.")
+    return course_mails.write(stage, item, senders, f"Welcome to {name}", lines)
 
 
 def _config(item: Item) -> GrantCourseAccess:
@@ -109,7 +132,7 @@ ACTION = ActionType(
         "expires_at": "when it ends; null: never",
         "change": "granted, extended or left",
         "lessons_opened": "how many lessons opened at once",
-        "welcome_mail": "not_asked, or not_available: none is sent yet",
+        "welcome_mail": course_mails.FATES,
     },
     emits=frozenset({"access_granted", "lesson_opened"}),
     refers={"course_id": "course"},

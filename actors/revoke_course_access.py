@@ -10,6 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
+from actors import course_mails
 from actors.course_grants import REASON_LONGEST, queries
 from actors.fields import Config, MergeText
 from actors.rendered import UnusableError, each, text_of
@@ -19,11 +20,12 @@ from runtime.stage import Item, Stage
 
 
 class RevokeCourseAccess(Config):
-    """The course, whether progress is kept, and why."""
+    """The course, whether progress is kept, why, and whether the contact is told by mail."""
 
     course_id: UUID
     retain_progress: bool = True
     revocation_reason: MergeText | None = None
+    send_notice: bool = False
 
 
 async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
@@ -31,6 +33,9 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
     reasons = each(items, _reason)
     able = [(i, r) for i, r in zip(items, reasons, strict=True) if not isinstance(r, Failed)]
     ended = {}
+    senders = await course_mails.find_senders(
+        stage, {item.account_id for item, _ in able if _config(item).send_notice}
+    )
     if able:
         wanted = [
             (i.account_id, i.contact_id, _config(i).course_id, _config(i).retain_progress, reason)
@@ -40,7 +45,9 @@ async def perform(stage: Stage, items: Sequence[Item]) -> Sequence[Outcome]:
         rows = await stage.db.fetch(queries.revoke_access, *columns, stage.now)
         ended = {item.step_id: row for (item, _), row in zip(able, rows, strict=True)}
     return [
-        reason if isinstance(reason, Failed) else _outcome(stage, item, reason, ended[item.step_id])
+        reason
+        if isinstance(reason, Failed)
+        else _outcome(stage, item, reason, ended[item.step_id], senders)
         for item, reason in zip(items, reasons, strict=True)
     ]
 
@@ -49,7 +56,13 @@ def _reason(item: Item) -> str | None:
     return text_of(item.values["revocation_reason"], "revocation_reason", REASON_LONGEST)
 
 
-def _outcome(stage: Stage, item: Item, reason: str | None, row: asyncpg.Record) -> Outcome:
+def _outcome(
+    stage: Stage,
+    item: Item,
+    reason: str | None,
+    row: asyncpg.Record,
+    senders: course_mails.Senders,
+) -> Outcome:
     if not row["course_exists"]:
         return UnusableError("course_not_found", "there is no such course").outcome
     if row["id"] is None:
@@ -61,7 +74,11 @@ def _outcome(stage: Stage, item: Item, reason: str | None, row: asyncpg.Record) 
         "lessons_forgotten": row["forgotten"],
     }
     stage.emit(item, "access_revoked", told)
-    return Done(told)
+    notice: course_mails.Fate = "not_asked"
+    if _config(item).send_notice:
+        subject = f"Your access to {row['name']} has ended"
+        notice = course_mails.write(stage, item, senders, subject, [f"{subject}.", reason or ""])
+    return Done({**told, "notice_mail": notice})
 
 
 def _config(item: Item) -> RevokeCourseAccess:
@@ -78,6 +95,7 @@ ACTION = ActionType(
         "grant_id": "the access that ended",
         "course_id": "its course",
         "reason": "why",
+        "notice_mail": course_mails.FATES,
         "lessons_forgotten": "how many lessons' progress was deleted",
     },
     emits=frozenset({"access_revoked"}),

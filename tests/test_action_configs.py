@@ -70,6 +70,7 @@ BEYOND = {
     "send_voicemail": TERMS | QUIET_HOURS,
     "make_call": TERMS | QUIET_HOURS,
     "send_messenger": {"purpose", "on_unknown_outcome"},
+    "revoke_course_access": {"send_notice"},
 }
 
 LEAST: dict[str, dict[str, Any]] = {

@@ -13,8 +13,10 @@ import pytest
 
 from actors import registry
 from runtime.settings import Settings
+from tests import mail_board
 from tests.api_desk import Desk, open_desk
 from tests.backstage import Backstage
+from tests.counterparts.smtp.server import post_office
 from tests.world import World
 
 GRANT = registry.actions["grant_course_access"]
@@ -108,13 +110,13 @@ async def test_granting_twice_extends_or_leaves_and_never_doubles(
     assert timer["due_at"] == grant["expires_at"]
 
 
-async def test_concurrent_batches_grant_once_and_in_three_statements(backstage: Backstage) -> None:
+async def test_concurrent_batches_grant_once_and_in_four_statements(backstage: Backstage) -> None:
     account = await backstage.account()
     contacts = await backstage.contacts(account, 20)
     config = {"course_id": str(await course(backstage.pool, account.id, 0, 1))}
     batch = [(account, contact, config) for contact in contacts]
     both = await asyncio.gather(*(backstage.perform(GRANT, *batch) for _ in range(2)))
-    assert [done.statements for done in both] == [3, 3]
+    assert [done.statements for done in both] == [4, 4]
     changes = sorted(result["change"] for done in both for result in done.results)
     assert changes == ["extended"] * 20 + ["granted"] * 20
     assert len(await backstage.rows("course_grants", account)) == 20
@@ -197,3 +199,42 @@ async def test_courses_and_lessons_are_made_and_listed(desk: Desk, backstage: Ba
     await other.refused("POST", "/api/v1/lessons", body)
     grants = await caller.get(f"/api/v1/courses/{made['id']}/grants")
     assert grants["items"] == []
+
+
+async def test_who_gets_or_loses_access_is_told_by_mail_if_it_is_asked_for(
+    world_with: WorldWith,
+) -> None:
+    world = await world_with(public_url=mail_board.PUBLIC_URL)
+    course_id = str(await course(world.pool, world.account_id))
+    revoke = {"course_id": course_id, "send_notice": True, "revocation_reason": "It is <over>."}
+    workflow = await world.workflow(
+        ("grant_course_access", {"course_id": course_id, "duration_days": 2}),
+        ("grant_course_access", {"course_id": course_id}),
+        ("revoke_course_access", revoke),
+    )
+
+    async def fates(**contact: Any) -> list[str]:
+        steps = await world.steps(await world.run(workflow, await world.contact(**contact)))
+        results = [step["result_data"] for step in steps]
+        return [result.get("welcome_mail") or result["notice_mail"] for result in results]
+
+    assert await fates(email="bo@x.test") == ["no_sender", "not_asked", "no_sender"]
+    async with post_office() as office, world.worker._effects["email"].open():
+        id_ = await mail_board.add_integration(world, office.port)
+        await world._add(
+            "sender_addresses",
+            account_id=world.account_id,
+            kind="smtp",
+            address="school@acme.com",
+            integration_id=id_,
+            ordinal=1,
+        )
+        assert await fates() == ["no_email", "not_asked", "no_email"]
+        assert await fates(email="cy@x.test") == ["queued", "not_asked", "queued"]
+        await world.settle()
+        await office.has_come(2)
+        subjects = sorted(mail.message["Subject"] for mail in office.mails)
+        assert subjects == ["Welcome to Welding", "Your access to Welding has ended"]
+        assert {mail.recipients for mail in office.mails} == {("cy@x.test",)}
+        (ended,) = [m for m in office.mails if "ended" in m.message["Subject"]]
+        assert "It is &lt;over&gt;." in ended.body("html")

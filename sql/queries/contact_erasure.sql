@@ -162,7 +162,7 @@ UPDATE campaign_enrollments n SET removal_reason = NULL WHERE n.account_id = $1 
 -- Access to courses ends; that it was given stays, why it ended does not.
 UPDATE course_grants n SET
     status = CASE WHEN n.status = 'active' THEN 'revoked' ELSE n.status END,
-    ended_at = COALESCE(n.ended_at, now()),
+    ended_at = COALESCE(n.ended_at, (SELECT current_instant())),
     reason = NULL
 WHERE n.account_id = $1 AND n.contact_id = $2;
 

@@ -129,7 +129,7 @@ forgotten AS (
       AND p.course_id = e.course_id AND NOT e.retain_progress
     RETURNING e.number
 )
-SELECT w.name IS NOT NULL AS course_exists, e.id,
+SELECT w.name, w.name IS NOT NULL AS course_exists, e.id,
     (SELECT count(*) FROM forgotten f WHERE f.number = w.number) AS forgotten
 FROM wanted w
 LEFT JOIN ended e ON e.number = w.number
