@@ -59,6 +59,9 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+MEMORY_NEEDED = 4 << 30
+
+
 @pytest.fixture(scope="session")
 def server_dsn(run_id: str) -> Iterator[str]:
     """A server for the session: TEST_DATABASE_URL (its role makes databases), or an embedded one.
@@ -69,7 +72,7 @@ def server_dsn(run_id: str) -> Iterator[str]:
         yield url
         return
     _remove_what_killed_runs_left()
-    folder = Path(tempfile.gettempdir(), f"callboard-tests-{run_id}")
+    folder = _fast_folder() / f"callboard-tests-{run_id}"
     server = embedded_postgres.start(folder, volatile=True)
     yield server.dsn
     if server.stop():
@@ -77,8 +80,19 @@ def server_dsn(run_id: str) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _fast_folder() -> Path:
+    """Where databases are made in 0.04 s instead of 0.4: in memory, if there is enough of it.
+
+    Every test has a database of its own, which is a thousand small files.
+    """
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= MEMORY_NEEDED:
+        return memory
+    return Path(tempfile.gettempdir())
+
+
 def _remove_what_killed_runs_left() -> None:
-    for folder in Path(tempfile.gettempdir()).glob("callboard-tests-*"):
+    for folder in _fast_folder().glob("callboard-tests-*"):
         with suppress(OSError), (folder / "postgres.users").open("r+") as users:
             try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
