@@ -1,6 +1,6 @@
 """revoke_course_access: take the contact's access to a course away.
 
-A contact without active access is skipped as not_granted. No mail is sent.
+A contact without active access is skipped as not_granted. `send_notice` tells the contact by mail.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ async def live(request: web.Request) -> web.StreamResponse:
     if not ws.can_prepare(request).ok:
         headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
         raise Problem(426, "upgrade_required", "This is a WebSocket.", headers=headers)
-    since = since or await current_instant(services.pool)
+    since = since - OVERLAP if since else await current_instant(services.pool)
     hub, socket = request.app[HUB], Socket(request, caller, ws)
     hub.add(socket)
     try:
