@@ -8,7 +8,7 @@ connection first, so that after an unclean death the next claim takes each of th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -23,6 +23,7 @@ from runtime.claims import load_items
 from runtime.claims import queries as claims
 from runtime.clock import current_instant
 from runtime.database import Connection, is_lost
+from runtime.dispatching import settle
 from runtime.failures import Failure
 from runtime.lanes import MOST_LANES, Turns, get_or_create_lanes
 from runtime.log import log_context, some_ids
@@ -49,6 +50,8 @@ class Done:
 
     steps: int = 0
     bells: Bells = field(default_factory=Bells)
+    has_suspects: bool = False
+    """Nothing was performed: some were in a dead worker's hands, which is now written down."""
 
 
 @dataclass(slots=True)
@@ -103,26 +106,53 @@ class Batches:
 
     async def _run_shared(self, family: str) -> Done:
         with tracing.span("callboard.batch", family=family):
-            return await self._claim_and_work(family)
+            return await self._claim_and_work(family, lambda db: self._claim(db, family))
 
-    async def _claim_and_work(self, family: str) -> Done:
+    async def run_settled(self, family: str, step_ids: Sequence[UUID]) -> Done:
+        """Perform steps of a family whose effects have just ended, without a write in between.
+
+        Those that cannot be had in this way (of a paused workflow, say) are made ready for the
+        next claim. Raises only when the database is lost; then a sweep makes them ready.
+        """
+        try:
+            with tracing.span("callboard.batch", family=family):
+                done = await self._claim_and_work(
+                    family, lambda db: db.fetch(claims.claim_settled_steps, family, step_ids)
+                )
+            if done.steps < len(step_ids) or done.has_suspects:
+                done.bells.families |= await self._make_ready(step_ids)
+        except BaseException:
+            self._lost_track = True
+            raise
+        return done
+
+    async def _make_ready(self, step_ids: Sequence[UUID]) -> set[str]:
+        async with self.pool.acquire() as db, db.transaction():
+            return await settle(db, step_ids, await current_instant(db))
+
+    async def _claim_and_work(
+        self, family: str, claim: Callable[[Connection], Awaitable[list[asyncpg.Record]]]
+    ) -> Done:
         rows: list[asyncpg.Record] = []
         began = time.monotonic()
         async with self.pool.acquire() as db:
             try:
                 async with db.transaction():
-                    rows = await self._claim(db, family)
+                    rows = await claim(db)
                     ids = [row["id"] for row in rows]
                     if rows and await db.fetch(claims.isolate_suspects, ids, list(self._hands)):
                         # The commit says so; the others are claimed again without them.
-                        return Done(len(rows), Bells())
+                        return Done(len(rows), has_suspects=True)
                     bells = await self._work(db, rows) if rows else Bells()
                 if rows:
                     measures.count_batch(family, time.monotonic() - began)
             except Exception as error:
                 if not rows or is_lost(db, error):
                     raise
-                bells = await self._do_again(db, [row["id"] for row in rows], error)
+                ids = [row["id"] for row in rows]
+                async with db.transaction():  # those of run_settled are not ready yet
+                    await settle(db, ids, await current_instant(db))
+                bells = await self._do_again(db, ids, error)
         return Done(len(rows), bells)
 
     async def _claim(self, db: Connection, family: str) -> list[asyncpg.Record]:

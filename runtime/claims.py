@@ -25,6 +25,9 @@ from sql import load
 
 queries = load("claims")
 
+OPEN: Final = frozenset({"pending", "scheduled", "claimed", "dispatched"})
+"""The statuses of an effect that has not ended."""
+
 DELETED_EVENT: Final[Mapping[str, Any]] = {
     "event_type": None,
     "payload": {},
@@ -62,7 +65,15 @@ async def load_items(
         else:
             records.append(Record(item, "skipped", None, skip_reason="cancelled"))
     await _load_what_is_needed(db, items)
+    for item in [item for item in items if _has_open_effects(item)]:
+        # Reported as undelivered since it ended: it is sent once more, and ends another time.
+        items.remove(item)
+        records.append(Record(item, "running", None, phase=item.phase, data=item.data))
     return items, records
+
+
+def _has_open_effects(item: Item) -> bool:
+    return item.phase == "settle" and any(e["status"] in OPEN for e in item.effects)
 
 
 def _kept(item: Item, *, hold: str) -> Record:

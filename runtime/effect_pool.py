@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -25,11 +25,12 @@ from runtime.dispatching import dispatch
 from runtime.effect import Effect, Result, Sent, Suppressed
 from runtime.effect_claims import EffectClaims
 from runtime.effect_recorder import EffectRecorder
-from runtime.effect_recording import Ended
+from runtime.effect_recording import Ended, HandOver
 from runtime.failures import Failure, Kind
 from runtime.house import House
 from runtime.log import log_context
 from runtime.registry import EffectType
+from runtime.step_pool import StepPool
 from sql import load
 
 queries = load("effects")
@@ -42,7 +43,7 @@ REFILL_SECONDS: Final = 0.1
 class EffectPool:
     """Sends effects of one family, at most `slots` at once in this worker.
 
-    `wake` has the steps of the family looked after in this worker, and says whether it does.
+    `steps` settles the steps whose effects have ended, where it is awake in this worker.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class EffectPool:
         *,
         worker_id: UUID,
         slots: int,
-        wake: Callable[[], bool] = lambda: False,
+        steps: StepPool | None = None,
     ) -> None:
         self.family = family
         self._types = {kind: t for kind, t in types.items() if t.family == family}
@@ -63,8 +64,15 @@ class EffectPool:
         self._bell = bell
         self._worker_id = worker_id
         self._claims = EffectClaims(house.pool, worker_id, list(self._types))
-        self._recorder = EffectRecorder(family, house.pool, bell, worker_id, self._wake)
-        self._wake_steps = wake
+        self._steps = steps
+        self._recorder = EffectRecorder(
+            family,
+            house.pool,
+            bell,
+            worker_id,
+            hand_over=self._hand_over,
+            fill_up=self._fill_up,
+        )
         self._slots = slots
         self._in_flight: set[asyncio.Task[None]] = set()
         self._tools: dict[str, Any] = {}
@@ -123,8 +131,11 @@ class EffectPool:
             self._has_room.clear()
             await self.answer()
 
-    def _wake(self) -> bool:
-        if self._is_stopping or not self._wake_steps():
+    def _hand_over(self) -> HandOver | None:
+        return self._steps.settle if self._steps is not None and self._steps.is_awake else None
+
+    def _fill_up(self) -> bool:
+        if self._is_stopping or self._hand_over() is None:
             return False
         # A limit may let through another call now. Slots that are free again are filled by half of
         # them at once (see `_put_back`), but not later than after a moment.

@@ -17,7 +17,7 @@ import structlog
 
 from runtime.bell import Bell
 from runtime.bells import Bells
-from runtime.effect_recording import Ended, record_apart
+from runtime.effect_recording import Ended, HandOver, record_apart
 from runtime.failures import Failure
 from runtime.measures import count_effects
 
@@ -38,9 +38,9 @@ InHand = tuple[UUID, int]
 class EffectRecorder:
     """Records what the sends of one family have given in this worker.
 
-    `in_hand` holds what this worker has dispatched and not recorded yet. `wake` has this
-    worker itself see to the steps that results make ready, without a ticket; it says whether it
-    does.
+    `in_hand` holds what this worker has dispatched and not recorded yet. `hand_over` gives who in
+    this worker settles the steps of recorded effects, if anybody does. `fill_up` has the freed
+    slots filled without a ticket, and says whether it does.
     """
 
     def __init__(
@@ -49,14 +49,17 @@ class EffectRecorder:
         pool: asyncpg.Pool,
         bell: Bell,
         worker_id: UUID,
-        wake: Callable[[], bool] = lambda: False,
+        *,
+        hand_over: Callable[[], HandOver | None] = lambda: None,
+        fill_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.in_hand: set[InHand] = set()
         self._family = family
         self._pool = pool
         self._bell = bell
         self._worker_id = worker_id
-        self._wake = wake
+        self._hand_over = hand_over
+        self._fill_up = fill_up
         self._ended: dict[InHand, Ended] = {}
         self._some = asyncio.Event()
         self._recording = asyncio.Lock()
@@ -91,7 +94,7 @@ class EffectRecorder:
         async with self._recording:
             while self._ended:
                 bells = await self._record_some()
-                if self._wake():
+                if self._fill_up():
                     bells.families.discard(self._family)
                 await self._bell.ring(bells)
             self._some.clear()
@@ -111,7 +114,7 @@ class EffectRecorder:
     async def _record_some(self) -> Bells:
         some = list(islice(self._ended.values(), RECORD_AT_ONCE))
         async with self._pool.acquire() as db:
-            bells = await record_apart(db, some, self._worker_id, self._put_down)
+            bells = await record_apart(db, some, self._worker_id, self._put_down, self._hand_over())
         for ended in some:
             # What could not be recorded at all stays with this worker, never to be sent again:
             # once the worker has left, its outcome is unknown.

@@ -48,11 +48,16 @@ class Ended:
     result: Result
 
 
+HandOver = Callable[[set[UUID]], None]
+"""Takes, after the commit, the steps of which gating effects have ended."""
+
+
 async def record_apart(
     db: Connection,
     ended: Sequence[Ended],
     worker_id: UUID,
     put_down: Callable[[Sequence[Ended]], None] = lambda _: None,
+    hand_over: HandOver | None = None,
 ) -> Bells:
     """Record the ends of effects; one that cannot be stored takes no other along.
 
@@ -65,7 +70,7 @@ async def record_apart(
     while parts:
         part, tries = parts.pop()
         try:
-            bells |= await record(db, part, worker_id)
+            bells |= await record(db, part, worker_id, hand_over)
         except LOST_CONNECTION:
             raise
         except Exception as error:
@@ -117,8 +122,16 @@ def _bare(result: Result) -> Result | None:
     return SET_ASIDE
 
 
-async def record(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bells:
-    """Record the ends of effects in one transaction: results, attempts, steps, breakers."""
+async def record(
+    db: Connection,
+    ended: Sequence[Ended],
+    worker_id: UUID,
+    hand_over: HandOver | None = None,
+) -> Bells:
+    """Record the ends of effects in one transaction: results, attempts, steps, breakers.
+
+    Steps whose effects have all ended are made ready, unless `hand_over` takes care of that.
+    """
     async with db.transaction():
         now = await current_instant(db)
         verdicts = [_verdict(e, now) for e in ended]
@@ -139,9 +152,12 @@ async def record(db: Connection, ended: Sequence[Ended], worker_id: UUID) -> Bel
             for r in rows
             if r["gates_step"] and r["status"] != "scheduled" and r["id"] not in again
         }
-        bells |= Bells(families=await settle(db, steps, now))
+        if hand_over is None:
+            bells |= Bells(families=await settle(db, steps, now))
         bells.wake_at |= {v[6] for v in verdicts if v[6] is not None and v[0] in counted}
         bells |= await _tell_breakers(db, [e for e in ended if e.effect.id in counted], now)
+    if hand_over is not None:
+        hand_over(steps)
     return bells
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from itertools import islice
+from uuid import UUID
 
 from runtime.batch import Batches
 from runtime.bell import Bell
@@ -24,28 +27,47 @@ class StepPool:
         self._is_stopping = False
         self._is_awake = False
         self._is_called = asyncio.Event()
+        self._settled: dict[UUID, None] = {}
 
     def stop(self) -> None:
         """Begin no further batch."""
         self._is_stopping = True
 
-    def look_again(self) -> bool:
-        """Have `stay_awake` look for ready steps; False when nobody here does (any more)."""
-        if self._is_awake and not self._is_stopping:
-            self._is_called.set()
-            return True
-        return False
+    @property
+    def is_awake(self) -> bool:
+        """Whether steps whose effects have ended may be handed over here."""
+        return self._is_awake and not self._is_stopping
+
+    def settle(self, step_ids: Iterable[UUID]) -> None:
+        """Have `stay_awake` settle steps of which an effect has ended; it forgets none.
+
+        What a death takes from its memory is found by a sweep.
+        """
+        self._settled.update(dict.fromkeys(step_ids))
+        self._is_called.set()
 
     async def stay_awake(self) -> None:
-        """Answer calls from within this worker, for ever: a ticket is slower and costs more."""
+        """Settle what is handed over, for ever: a ticket and a claim are slower and cost more."""
         self._is_awake = True
         try:
             while True:
-                await self._is_called.wait()
                 self._is_called.clear()
-                await self.answer()
+                while self._settled:
+                    await self._settle_some()
+                await self._is_called.wait()
         finally:
             self._is_awake = False
+
+    async def _settle_some(self) -> None:
+        some = list(islice(self._settled, self._batches.settings.batch_size))
+        for step_id in some:  # at once: another effect of the same step may end meanwhile
+            del self._settled[step_id]
+        try:
+            done = await self._batches.run_settled(self.family, some)
+        except BaseException:
+            self.settle(some)
+            raise
+        await self._bell.ring(done.bells)
 
     async def answer(self) -> int:
         """Answer a ticket: perform batches until nothing is ready; gives the number of steps."""

@@ -91,7 +91,7 @@ class Worker:
                 self.bell,
                 worker_id=self.id,
                 slots=settings.slots_of(family),
-                wake=self._steps[family].look_again,
+                steps=self._steps[family],
             )
             for family in self.families
             if family in sending

@@ -45,6 +45,25 @@ WHERE r.id = ANY ($1::uuid[]) AND r.status = 'pending' AND r.hold IS NULL
 ORDER BY r.id
 FOR NO KEY UPDATE SKIP LOCKED;
 
+-- name: claim_settled_steps
+-- Claim steps in open lanes of family $1, of those in $2, whose gating effects have all ended: what
+-- settle_steps and then a claim would do, without a row being written in between. Gives them as ready
+-- ones, which is what they would be then.
+SELECT r.id, r.lane_id, r.workflow_execution_id, r.action_id, r.contact_id, r.phase, 'pending' AS status,
+    r.execution_data, r.retry_count, r.attempt, r.sequence, r.event_id, r.return_action_id,
+    r.error_code, r.started_at
+FROM workflow_action_executions r
+JOIN open_lanes l ON l.id = r.lane_id
+WHERE r.id = ANY ($2::uuid[]) AND r.family = $1 AND r.status = 'running' AND r.phase = 'settle'
+  AND r.worker_id IS NULL AND r.hold IS NULL
+  AND NOT EXISTS (
+    SELECT FROM effects f
+    WHERE f.step_id = r.id AND f.gates_step
+      AND f.status IN ('pending', 'scheduled', 'claimed', 'dispatched')
+  )
+ORDER BY r.id
+FOR NO KEY UPDATE OF r SKIP LOCKED;
+
 -- name: claim_isolated_step
 -- Claim one step that was in hand when a worker died; committed with its attempt before the
 -- work begins, so that poison uses up its attempts.
@@ -148,7 +167,7 @@ ORDER BY s.sequence;
 
 -- name: effects_of_steps
 -- The ledger's rows of steps whose effects have ended.
-SELECT f.id, f.step_id, f.kind, f.status, f.result, f.error_code, f.error_message, f.channel, f.decision
+SELECT f.id, f.step_id, f.kind, f.status, f.result, f.error_code, f.error_message, f.channel
 FROM effects f
 WHERE f.step_id = ANY ($1::uuid[]) AND f.gates_step
 ORDER BY f.id;

@@ -15,7 +15,9 @@ WITH suspects AS (
 free AS (
     SELECT s.id
     FROM workflow_action_executions s
-    WHERE s.id IN (SELECT id FROM suspects) AND s.status = 'pending' AND s.hold IS NULL
+    -- Running without a worker: it was being settled as soon as its effects had ended.
+    WHERE s.id IN (SELECT id FROM suspects) AND s.hold IS NULL
+      AND (s.status = 'pending' OR s.status = 'running' AND s.worker_id IS NULL)
     ORDER BY s.id
     FOR NO KEY UPDATE SKIP LOCKED
 ),
@@ -23,7 +25,8 @@ locked AS (
     SELECT u.hand_id
     FROM suspects u
     JOIN workflow_action_executions s ON s.id = u.id
-    WHERE s.status = 'pending' AND s.hold IS NULL AND s.id NOT IN (SELECT id FROM free)
+    WHERE s.hold IS NULL AND s.id NOT IN (SELECT id FROM free)
+      AND (s.status = 'pending' OR s.status = 'running' AND s.worker_id IS NULL)
 ),
 emptied AS (
     DELETE FROM batches_in_hand h
