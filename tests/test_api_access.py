@@ -189,7 +189,7 @@ TRACES = ("last_used_at",)
 """Columns in which a call leaves a trace of itself, whatever it asks for."""
 
 
-async def contents(pool: asyncpg.Pool) -> dict[str, str]:
+async def contents(pool: asyncpg.Pool, where: str = "true", *values: Any) -> dict[str, str]:
     """Everything that a route could have changed: all rows of all tables of the schema."""
     tables = await pool.fetch(
         "select c.oid::regclass::text as name from pg_class c"
@@ -199,12 +199,20 @@ async def contents(pool: asyncpg.Pool) -> dict[str, str]:
     assert len(tables) > 25
     query = (
         "select coalesce(string_agg(r, E'\\n' order by r), '')"
-        " from (select (to_jsonb(t) - $1::text[])::text as r from {} t) rows"
+        " from (select (to_jsonb(t) - $1::text[])::text as r from {} t where {}) rows"
     )
     return {
-        table["name"]: await pool.fetchval(query.format(table["name"]), list(TRACES))
+        table["name"]: await pool.fetchval(
+            query.format(table["name"], where), list(TRACES), *values
+        )
         for table in tables
     }
+
+
+async def contents_of(pool: asyncpg.Pool, account: str) -> dict[str, str]:
+    """What belongs to the account of this name."""
+    account_id = await pool.fetchval("select id from accounts where name = $1", account)
+    return await contents(pool, "to_jsonb(t) ->> 'account_id' = $2", str(account_id))
 
 
 async def test_contents_notice_a_change_in_any_table(desk: Desk, pool: asyncpg.Pool) -> None:
