@@ -58,6 +58,20 @@ async def answered(world: World, most: int = 50) -> set[UUID]:
     return handed_over
 
 
+async def put_in_dead_hands(world: World, step_ids: set[UUID]) -> None:
+    await world.pool.execute(
+        "INSERT INTO batches_in_hand (worker_id, step_ids, taken_at)"
+        " VALUES ($1, $2::uuid[], current_instant())",
+        uuid4(),
+        list(step_ids),
+    )
+
+
+async def is_isolated(world: World) -> bool:
+    row = await world.pool.fetchrow("SELECT status, hold FROM workflow_action_executions")
+    return row is not None and tuple(row) == ("pending", "isolated")
+
+
 async def becomes(world: World, execution: UUID, status: str) -> None:
     async with asyncio.timeout(10):
         while await world.statuses(execution) != [status]:  # noqa: ASYNC110 - rows ring nobody
@@ -98,31 +112,19 @@ async def test_what_was_in_a_dead_worker_s_hands_when_its_effects_had_ended_is_s
     world: World, awake: StepPool
 ) -> None:
     execution, handed_over = await ended(world, "one")
-    await world.pool.execute(
-        "INSERT INTO batches_in_hand (worker_id, step_ids, taken_at)"
-        " VALUES ($1, $2::uuid[], current_instant())",
-        uuid4(),
-        list(handed_over),
-    )
+    await put_in_dead_hands(world, handed_over)
     done = await awake._batches.run_settled(FAMILY, list(handed_over))
     assert done.bells.families == {FAMILY}
-    row = await world.pool.fetchrow("SELECT status, hold FROM workflow_action_executions")
-    assert tuple(row or ()) == ("pending", "isolated")
+    assert await is_isolated(world)
     await awake.answer()
     assert await world.statuses(execution) == ["completed"]
 
 
 async def test_the_sweep_isolates_what_a_dead_worker_was_settling(world: World) -> None:
     _, handed_over = await ended(world, "one")
-    await world.pool.execute(
-        "INSERT INTO batches_in_hand (worker_id, step_ids, taken_at)"
-        " VALUES ($1, $2::uuid[], current_instant())",
-        uuid4(),
-        list(handed_over),
-    )
+    await put_in_dead_hands(world, handed_over)
     await world.worker.sweep()
-    row = await world.pool.fetchrow("SELECT status, hold FROM workflow_action_executions")
-    assert tuple(row or ()) == ("pending", "isolated")
+    assert await is_isolated(world)
 
 
 async def test_a_step_whose_effect_is_to_be_sent_once_more_goes_on_waiting_for_it(
