@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api import bodies
+from api import bodies, server
 from api.calls import Route
 from api.server import ROUTES
 from runtime.settings import Settings
@@ -221,6 +221,29 @@ async def test_requests_may_come_in_a_row_without_waiting(desk: Desk) -> None:
         answers = await reader.read()
     writer.close()
     assert answers.count(b"HTTP/1.1 200 OK") == 4
+
+
+async def test_a_connection_without_a_whole_head_is_closed(
+    pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent, cut off, after a request, or a header at a time: none holds a place for ever."""
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.1)
+    whole, part = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /healthz HTTP/1.1\r\nHost:"
+    async with open_desk(pool, settings) as desk:
+        for beginning in (b"", part, whole, whole + part):
+            reader, writer = await asyncio.open_connection(desk.client.host, desk.client.port)
+            writer.write(beginning)
+            answers = await asyncio.wait_for(reader.read(), 10)
+            assert answers.count(b"HTTP/1.1 200") == (whole in beginning)
+            writer.close()
+        reader, writer = await asyncio.open_connection(desk.client.host, desk.client.port)
+        writer.write(part)
+        end = asyncio.create_task(reader.read())
+        while not end.done():  # each header before the time is up
+            writer.write(b" x\r\nX-More:")
+            await asyncio.wait([end], timeout=0.02)
+        assert end.result() == b""
+        writer.close()
 
 
 async def test_a_body_that_does_not_come_in_its_time_is_given_up(

@@ -166,6 +166,10 @@ CANNOT_LISTEN: Final = 2
 # Of a request: what our query strings may hold, percent-encoded. Beyond it aiohttp answers 400.
 LONGEST_LINE: Final = 256 << 10
 
+# How long a connection may go without a whole request head: idle, silent from the start, or with a
+# head that comes byte by byte. aiohttp's own figure is an hour.
+HEAD_SECONDS: Final = 75.0
+
 
 def create_app(
     pool: asyncpg.Pool,
@@ -185,7 +189,11 @@ def create_app(
         middlewares=[identify_request, name_problems],
         client_max_size=LARGEST_BODY,
         # Bodies are inflated by those who read them: see content_coding.
-        handler_args={"max_line_size": LONGEST_LINE, "auto_decompress": False},
+        handler_args={
+            "max_line_size": LONGEST_LINE,
+            "auto_decompress": False,
+            "keepalive_timeout": HEAD_SECONDS,
+        },
     )
     turns = turns_at(pool)
     gate = Gate(pool, settings, turns)
