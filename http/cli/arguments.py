@@ -19,6 +19,7 @@ SIZES = {
     "api": ("--each", "actions that each of the 50 clients creates"),
     "email": ("--messages", "mails of each round"),
     "sms": ("--messages", "texts of each round"),
+    "code": ("--scripts", "scripts in the sandbox, a fresh isolate for each"),
     "inflight": ("--executions", "executions inside a webhook call at the same time"),
     "workers": ("--contacts", "contacts that each number of workers brings through"),
     "latency": ("--times", "enrolments that are measured"),
