@@ -106,12 +106,14 @@ class Script:
                 most = self._job["memory_limit_mb"]
                 return _error("script_memory", f"the script needs more than {most} MB")
             ended = _error("script_failed", "the script broke what it runs in")
-        return {**ended, "logs": self._logs(), "memory_bytes": self._memory()}
+        if "logs" not in ended:
+            ended["logs"] = self._logs()
+        return {**ended, "memory_bytes": self._memory()}
 
     def _look_after(self) -> dict[str, Any]:
         """Answer fetches and fire timers until the script has settled."""
         outstanding = 0
-        while (state := self._step("state")) == "pending":
+        while not (told := self._step("ended")):
             for call in json.loads(self._step("calls")):
                 self._pipe.write({"fetch": call})
                 outstanding += 1
@@ -125,27 +127,28 @@ class Script:
                 self._step("answer", answer["id"], json.dumps(answer["answer"]))
             else:
                 self._step("fire", self._clock())
-        return self._ended(state)
+        state, given, logs = told.split("\n", 2)
+        return {**self._ended(state, given), "logs": _logs_of(logs)}
 
-    def _ended(self, state: str) -> dict[str, Any]:
+    def _ended(self, state: str, given: str) -> dict[str, Any]:
         match state:
             case "done":
                 try:
-                    return {"output": json.loads(self._step("output"))}
+                    return {"output": json.loads(given)}
                 except RecursionError:
                     return _error("script_output_unusable", "the returned value is nested too deep")
             case "too_large":
                 return _error("script_output_too_large", "the returned value is over 256 KB")
             case "not_json":
                 return _error("script_output_unusable", "the returned value is no JSON")
-        return {"error": _failure(json.loads(self._step("failure")))}
+        return {"error": _failure(json.loads(given))}
 
     def _clock(self) -> int:
         return int((time.monotonic() - self._began) * 1000)
 
-    def _logs(self) -> Any:
-        with suppress(Exception):  # a script may have spoilt what writes them
-            return json.loads(self._step("logs"))
+    def _logs(self) -> list[Any]:
+        with suppress(Exception):  # a script may have spoilt what it runs in
+            return _logs_of(self._step("logs"))
         return [[], 0]
 
     def _memory(self) -> int:
@@ -156,6 +159,14 @@ class Script:
     def close(self) -> None:
         """Give the isolate back; without this the process hangs at its end."""
         self._racer.close()
+
+
+def _logs_of(text: str) -> list[Any]:
+    """Lines of (level, text) and how many were dropped; none where a script has spoilt them."""
+    with suppress(ValueError, TypeError, RecursionError):
+        lines, dropped = json.loads(text)
+        return [[(str(level), str(line)) for level, line in lines], int(dropped)]
+    return [[], 0]
 
 
 def _error(code: str, message: str) -> dict[str, Any]:

@@ -56,6 +56,13 @@
   const console = { __proto__: null };
   for (const level of ["debug", "info", "log", "warn", "error"]) console[level] = log(level);
   freeze(console);
+  const logs = () => {
+    try {
+      return stringify([lines, dropped]);
+    } catch {
+      return ""; // the script has spoilt what writes them
+    }
+  };
 
   // --- fetch ---
   const calls = [];
@@ -178,14 +185,14 @@
         apply(then, new NativePromise((resolve) => resolve(returned)), [finish, fail]);
         return "";
       }
-      case "state":
-        return state;
-      case "output":
-        return output;
-      case "failure":
-        return failure;
+      case "ended": {
+        // One way there and back instead of three: how it ended, with what, and the logs. JSON
+        // holds no line break.
+        if (state === "pending") return "";
+        return `${state}\n${state === "done" ? output : failure}\n${logs()}`;
+      }
       case "logs":
-        return stringify([lines, dropped]);
+        return logs();
       case "calls": {
         const taken = stringify(calls);
         calls.length = 0;
