@@ -48,18 +48,15 @@ def main(
     parser = argparse.ArgumentParser(prog="run.py bench code")
     number = SMALL_SCRIPTS if small else SCRIPTS
     parser.add_argument("--scripts", type=int, default=number, metavar="N", help="in each round")
-    parser.add_argument("--children", type=int, default=1, metavar="N")
     options = parser.parse_args(argv)
     rounds = 1 if small else ROUNDS
-    return asyncio.run(
-        _measure(Report("code", json=json), options.scripts, options.children, rounds)
-    )
+    return asyncio.run(_measure(Report("code", json=json), options.scripts, rounds))
 
 
-async def _measure(report: Report, scripts: int, children: int, rounds: int) -> int:
+async def _measure(report: Report, scripts: int, rounds: int) -> int:
     ours, bare = [], []
-    async with open_javascript(children) as javascript, _bare_isolates() as run_barely:
-        wrong = await _run(javascript, children)  # starts the children
+    async with open_javascript(1) as javascript, _bare_isolates() as run_barely:
+        wrong = await _run(javascript, 1)  # starts the child
         for number in range(rounds):
             report.say(f"round {number + 1}: {scripts:,} scripts each")
             began = time.perf_counter()
@@ -72,12 +69,11 @@ async def _measure(report: Report, scripts: int, children: int, rounds: int) -> 
     figures: dict[str, Any] = {
         "per_s": round(per_s, 1),
         "bare_per_s": round(bare_per_s, 1),
-        "of_bare_per_child": round(per_s / children / bare_per_s, 3),
+        "of_bare_per_child": round(per_s / bare_per_s, 3),
     }
     report.table("scripts, a fresh isolate each", ["what", "figure"], list(figures.items()))
     conditions = {
         "scripts": scripts,
-        "children": children,
         "rounds": rounds,
         "python": platform.python_version(),
         "mini_racer": version("mini-racer"),
