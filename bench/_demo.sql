@@ -10,18 +10,69 @@ FROM contacts c
 WHERE c.account_id = $1;
 
 -- name: progress
--- How far the executions of a workflow are, and what happens next.
+-- How far the executions of a workflow are, at which action most of those that are under way stand,
+-- and what happens next. A step whose effects are put off is as good as asleep.
+WITH standing AS (
+    SELECT a.action_type, count(*) AS n
+    FROM workflow_action_executions s
+    JOIN workflow_executions e ON e.id = s.workflow_execution_id AND e.workflow_id = $1
+    JOIN workflow_actions a ON a.id = s.action_id
+    WHERE s.status IN ('scheduled', 'waiting')
+    GROUP BY a.action_type
+    ORDER BY n DESC
+    LIMIT 1
+)
 SELECT
     (SELECT count(*) FROM workflow_action_executions WHERE status IN ('completed', 'failed', 'skipped')) AS ended,
     (SELECT count(*) FROM workflow_executions
      WHERE workflow_id = $1 AND status NOT IN ('running', 'paused')) AS over,
-    (SELECT count(*) FROM workflow_action_executions WHERE status IN ('pending', 'running'))
+    (SELECT count(*) FROM workflow_action_executions WHERE status = 'pending')
+        + (SELECT count(*) FROM workflow_action_executions s WHERE s.status = 'running'
+           AND NOT EXISTS (SELECT FROM effects f WHERE f.step_id = s.id AND f.status = 'scheduled'))
         + (SELECT count(*) FROM effects WHERE status IN ('pending', 'claimed', 'dispatched'))
         + (SELECT count(*) FROM domain_events WHERE dispatched_at IS NULL) AS busy,
-    (SELECT min(s.scheduled_at) FROM workflow_action_executions s
-     JOIN workflow_executions e ON e.id = s.workflow_execution_id
-     WHERE e.workflow_id = $1 AND s.status IN ('scheduled', 'waiting')) AS next_at,
-    (SELECT count(*) FROM workflow_action_executions WHERE status = 'waiting') AS waiting;
+    (SELECT min(at) FROM (
+        SELECT min(s.scheduled_at) AS at
+        FROM workflow_action_executions s
+        JOIN workflow_executions e ON e.id = s.workflow_execution_id AND e.workflow_id = $1
+        WHERE s.status IN ('scheduled', 'waiting')
+        UNION ALL
+        SELECT min(f.scheduled_at) FROM effects f WHERE f.status = 'scheduled'
+    ) next) AS next_at,
+    (SELECT action_type FROM standing) AS standing_at,
+    (SELECT n FROM standing) AS standing;
+
+-- name: ledger
+-- What went out, by the action's key and the kind of effect; a text to a landline did so too.
+SELECT a.key, f.kind, count(*) AS n
+FROM effects f
+JOIN workflow_action_executions s ON s.id = f.step_id
+JOIN workflow_executions e ON e.id = s.workflow_execution_id AND e.workflow_id = $1
+JOIN workflow_actions a ON a.id = s.action_id
+WHERE f.status = 'succeeded' OR f.delivery_status = 'undelivered'
+GROUP BY 1, 2;
+
+-- name: outcomes
+-- How calls ended, by the action's key.
+SELECT a.key, s.result_data ->> 'outcome' AS outcome, count(*) AS n
+FROM workflow_action_executions s
+JOIN workflow_executions e ON e.id = s.workflow_execution_id AND e.workflow_id = $1
+JOIN workflow_actions a ON a.id = s.action_id
+WHERE s.result_data ? 'outcome'
+GROUP BY 1, 2;
+
+-- name: events
+-- What was told of contacts, by type.
+SELECT event_type, count(*) AS n FROM domain_events GROUP BY event_type;
+
+-- name: reasons
+-- Why steps were skipped or failed, by the action's key.
+SELECT a.key, s.status, coalesce(s.skip_reason, s.error_code) AS reason, count(*) AS n
+FROM workflow_action_executions s
+JOIN workflow_actions a ON a.id = s.action_id
+WHERE s.status IN ('skipped', 'failed')
+GROUP BY 1, 2, 3
+ORDER BY 1, 2, 3;
 
 -- name: by_type
 -- What became of the steps, by action type; times are those of the last attempt.
@@ -50,8 +101,12 @@ SELECT
     (SELECT count(*) FROM workflow_executions WHERE status = 'failed') AS failed,
     (SELECT count(*) FROM notes) AS notes,
     (SELECT count(*) FROM tasks) AS tasks,
-    (SELECT count(*) FROM opportunity_stage_history) AS moves,
+    (SELECT count(*) FROM opportunity_stage_history WHERE from_stage_id IS NOT NULL) AS moves,
+    (SELECT count(*) FROM opportunities) AS opportunities,
     (SELECT count(*) FROM notifications) AS notifications,
+    (SELECT count(*) FROM course_grants WHERE status = 'revoked') AS grants_ended,
+    (SELECT count(DISTINCT a.action_type) FROM workflow_action_executions s
+     JOIN workflow_actions a ON a.id = s.action_id WHERE s.status = 'completed') AS types,
     (SELECT count(*) FROM campaign_enrollments WHERE status = 'removed') AS removed,
     (SELECT count(*) FROM contacts WHERE custom_fields @> '{"touches": 1}') AS touched,
     (SELECT count(*) FROM contacts WHERE email LIKE 'office@%') AS offices,

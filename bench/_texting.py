@@ -72,6 +72,12 @@ def with_keys(settings: Settings) -> Settings:
     return settings.model_copy(update={"secret_keys": SecretStr(keys)})
 
 
+def keys_of(settings: Settings) -> str:
+    """Give the keys, as the environment of another process takes them."""
+    assert settings.secret_keys is not None, "see with_keys"
+    return settings.secret_keys.get_secret_value()
+
+
 async def integrate(world: World, url: str) -> Integration:
     """Give everybody a phone, and the account an integration that leads to the fake."""
     account_id, integration_id = world.account_id, UUID(str(uuid7()))

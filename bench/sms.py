@@ -15,7 +15,7 @@ from actors.integrations import Integration
 from actors.twilio_client import make_client, new_session
 from bench._reporting import Report
 from bench._sending import send_to
-from bench._texting import FROM, Counterpart, counterpart, integrate, queries, with_keys
+from bench._texting import FROM, Counterpart, counterpart, integrate, keys_of, queries, with_keys
 from bench._worker import running
 from bench._world import World, new_world
 from runtime.definitions import CompiledVersion
@@ -90,7 +90,7 @@ async def _rates(report: Report, race: _Race) -> tuple[list[float], list[float]]
     ours, bare = [], []
     world, messages = race.world, race.messages
     slots = world.settings.slots_of("sms")
-    environment = {"CALLBOARD_SECRET_KEYS": _keys(world.settings)}
+    environment = {"CALLBOARD_SECRET_KEYS": keys_of(world.settings)}
     async with running(world, ["sms"], environment) as worker:
         for number in range(race.rounds):
             people = world.contact_ids[number * messages : (number + 1) * messages]
@@ -99,11 +99,6 @@ async def _rates(report: Report, race: _Race) -> tuple[list[float], list[float]]
             ours.append(messages / seconds)
             bare.append(messages / await _text_barely(world, race.integration, people, slots))
     return ours, bare
-
-
-def _keys(settings: Settings) -> str:
-    assert settings.secret_keys is not None
-    return settings.secret_keys.get_secret_value()
 
 
 async def _text_barely(

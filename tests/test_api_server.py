@@ -15,6 +15,8 @@ import asyncpg
 
 from api import server
 from api.tokens import create_for
+from runtime.house import House
+from runtime.secrets import vault_of
 from runtime.settings import Settings
 from tests.api_desk import READY
 
@@ -93,3 +95,12 @@ async def test_a_taken_address_is_said(settings: Settings, dsn: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = settings.model_copy(update={"api_port": other.getsockname()[1]})
         assert await server._run(taken, with_worker=False) == server.CANNOT_LISTEN
+
+
+def test_links_name_the_port_that_was_taken(settings: Settings, pool: asyncpg.Pool) -> None:
+    known, listening = server._with_its_port(settings.model_copy(update={"api_port": 0}))
+    assert listening is not None
+    with listening:
+        port = listening.getsockname()[1]
+        house = House(pool, known, vault_of(known))
+        assert house.public_url == f"http://127.0.0.1:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -249,7 +250,8 @@ async def _run(settings: Settings, with_worker: bool) -> int:
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     try:
-        async with _serving(settings, dsn) as address:
+        settings, listening = _with_its_port(settings)
+        async with _serving(settings, dsn, listening) as address:
             sys.stdout.write(f"Callboard's API listens on {address}\n")
             sys.stdout.flush()
             return await _until_stopped(settings, dsn, stop, with_worker)
@@ -258,8 +260,22 @@ async def _run(settings: Settings, with_worker: bool) -> int:
         return CANNOT_LISTEN
 
 
+def _with_its_port(settings: Settings) -> tuple[Settings, socket.socket | None]:
+    """Take a port where any will do, since links and callbacks have to name it."""
+    if settings.api_port != 0:
+        return settings, None
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.api_host, 0), family=family)
+    except OSError as error:
+        raise _CannotListenError(f"the API cannot listen: {error.strerror}") from error
+    return settings.model_copy(update={"api_port": listening.getsockname()[1]}), listening
+
+
 @asynccontextmanager
-async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
+async def _serving(
+    settings: Settings, dsn: str, listening: socket.socket | None
+) -> AsyncIterator[str]:
     """Serve inside the block and give the address; at its end requests under way are finished."""
     # All connections at once: the first requests should not have to wait for them.
     pool = await create_pool(
@@ -281,7 +297,10 @@ async def _serving(settings: Settings, dsn: str) -> AsyncIterator[str]:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+            if listening is None:
+                await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+            else:
+                await web.SockSite(runner, listening).start()
         except OSError as error:
             raise _CannotListenError(f"the API cannot listen: {error.strerror}") from error
         spare_what_stays()

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tests.counterparts.smtp.script import Delay, Drop, Misbehaviour, Say, Stage
 
@@ -48,8 +48,7 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         self._office.sessions.add(self)
         self._office.connections += 1
         self._at("connect", lambda: self._say("220 post.test ESMTP"))
