@@ -16,7 +16,7 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from bench._demo_workflow import MAIL_FROM, MAIL_HTML, SMS_FROM, Action, Parts, journey
+from bench._demo_workflow import MAIL_FROM, MAIL_HTML, SMS_FROM, Action, Parts
 from bench._outsiders import Outsiders
 from bench._people import Person
 from bench._scenes import Setting
@@ -30,7 +30,12 @@ CSV = Path(__file__).with_name("demo_contacts.csv")
 MOST_AT_ONCE = 5_000
 CALLS_AT_ONCE = 10
 
+ACCOUNT = "Callboard demo"
+
 One = TypeVar("One")
+MakePerson = Callable[[int, str], Person]
+"""Makes the person of a number and an e-mail address."""
+MakeActions = Callable[[Parts], list[Action]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Api:
             return answer
 
 
-def sample_contacts(number: int) -> Iterator[tuple[dict[str, Any], Person]]:
+def sample_contacts(number: int, make: MakePerson) -> Iterator[tuple[dict[str, Any], Person]]:
     """Give so many contacts with who they are: the CSV's rows, then again with other addresses."""
     with CSV.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -96,15 +101,23 @@ def sample_contacts(number: int) -> Iterator[tuple[dict[str, Any], Person]]:
         row: dict[str, Any] = dict(rows[n % len(rows)])
         if (lap := n // len(rows)) > 0:
             row["email"] = row["email"].replace("@", f".{lap}@")
-        person = Person.number(n, row["email"])
+        person = make(n, row["email"])
         company = row.pop("company")
         yield {**row, "phone": person.phone, "custom_fields": {"company": company}}, person
 
 
 async def set_up(
-    db: asyncpg.Pool, api: Api, outside: Outsiders, account_id: UUID, contacts: int
+    db: asyncpg.Pool,
+    api: Api,
+    outside: Outsiders,
+    people_and_actions: tuple[MakePerson, MakeActions],
+    contacts: int,
+    *,
+    answers_at_once: bool = False,
 ) -> Account:
     """Fill the account over the API; its many opportunities are written by SQL."""
+    make_person, make_actions = people_and_actions
+    account_id: UUID = await db.fetchval(queries.make_account, ACCOUNT)
     team_id = await _users(api)
     stages = ["Lead", "Contacted"]
     pipeline = await api.post("/pipelines", {"name": "New business", "stages": stages})
@@ -113,9 +126,10 @@ async def set_up(
     touches = {"key": "touches", "label": "Touches", "field_type": "number"}
     await api.post("/custom-fields", touches)
     senders = await _senders(api, outside)
-    ids, people, companies = await _contacts(api, contacts)
+    ids, people, companies = await _contacts(api, contacts, make_person)
     await db.execute(queries.make_opportunities, account_id, UUID(pipeline["id"]), UUID(lead))
-    await outside.know(people, await _setting(api, senders))
+    setting = await _setting(api, senders)
+    await outside.know(people, setting, answers_at_once=answers_at_once)
     await _speak_of_themselves(api, senders["facebook"], ids, people)
 
     newcomers = await _workflow(
@@ -138,7 +152,7 @@ async def set_up(
         course_id=await _course(api),
         orders_url=outside.orders_url,
     )
-    actions = journey(parts)
+    actions = make_actions(parts)
     return Account(
         ids,
         people,
@@ -195,9 +209,9 @@ async def _senders(api: Api, outside: Outsiders) -> dict[str, str]:
     return ids
 
 
-async def _contacts(api: Api, number: int) -> tuple[list[str], list[Person], int]:
+async def _contacts(api: Api, number: int, make: MakePerson) -> tuple[list[str], list[Person], int]:
     """Make the contacts; gives their ids, who they are, and of how many companies."""
-    rows, people = map(list, zip(*sample_contacts(number), strict=True))
+    rows, people = map(list, zip(*sample_contacts(number, make), strict=True))
     ids: list[str] = []
     for start in range(0, len(rows), MOST_AT_ONCE):
         part = rows[start : start + MOST_AT_ONCE]

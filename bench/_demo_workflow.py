@@ -56,10 +56,11 @@ class Action:
 
 def journey(parts: Parts) -> list[Action]:
     """Give the actions, in their order; texts are sent twice, everything else once."""
-    return [*_welcome(parts), *_first_days(parts), *_reminder(parts), *_end(parts)]
+    return [*welcome(parts), *first_days(parts), *_reminder(parts), *_end(parts)]
 
 
-def _welcome(parts: Parts) -> list[Action]:
+def welcome(parts: Parts) -> list[Action]:
+    """Give the actions on the CRM with which a journey begins."""
     increment = {"field": "custom_fields.touches", "value": 1, "mode": "increment"}
     office = "office@{{contact.custom_fields.company | lower | replace(' ', '-')}}.example.com"
     task = {
@@ -85,7 +86,8 @@ def _welcome(parts: Parts) -> list[Action]:
     ]
 
 
-def _first_days(parts: Parts) -> list[Action]:
+def first_days(parts: Parts) -> list[Action]:
+    """Give those that write, wait for a click, ask the customer's system, and open a course."""
     mail = {
         "template_id": parts.template_id,
         "subject": "Offer: something new for you, {{contact.first_name}}",

@@ -96,6 +96,8 @@ class Outside:
                 self.phones.fates[person.phone] = _LANDLINE
             self.phones.answers[person.phone] = _answers(person)
         self.scenes = Scenes(self.phones, self.page, self.office, self.people, setting)
+        if given["answers_at_once"]:
+            self.phones.on_delivered = self.scenes.answer_at_once
         return web.Response(status=204)
 
     async def _play(self, request: web.Request) -> web.Response:

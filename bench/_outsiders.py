@@ -38,9 +38,16 @@ class Outsiders:
         """The customer's system that webhooks call."""
         return f"{self.control}/orders"
 
-    async def know(self, people: Sequence[Person], setting: Setting) -> None:
-        """Tell them who the people are, and where Callboard is."""
-        await self._post("/people", {"people": to_json(people), "setting": asdict(setting)})
+    async def know(
+        self, people: Sequence[Person], setting: Setting, *, answers_at_once: bool = False
+    ) -> None:
+        """Tell them who the people are, where Callboard is, and whether each text is answered."""
+        told = {
+            "people": to_json(people),
+            "setting": asdict(setting),
+            "answers_at_once": answers_at_once,
+        }
+        await self._post("/people", told)
 
     async def play(self, scene: str) -> dict[str, int]:
         """Let people act (see bench._scenes); gives how often each thing was done."""

@@ -59,6 +59,23 @@ class Person:
             writes=n % 10 != 8,
         )
 
+    @classmethod
+    def plain(cls, n: int, email: str) -> Self:
+        """Make somebody for whom everything goes well, and who answers each text."""
+        return cls(
+            email=email,
+            phone=f"+{_FIRST_PHONE + n}",
+            psid=str(_FIRST_PSID + n),
+            mailbox="reads",
+            opens=False,
+            clicks=False,
+            picks="person",
+            has_consented=False,
+            is_landline=False,
+            replies="Yes, please!",
+            writes=True,
+        )
+
     @property
     def answers_texts(self) -> bool:
         """Whether they answer with anything else than STOP."""

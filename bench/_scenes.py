@@ -14,7 +14,7 @@ import aiohttp
 from bench._people import Person
 from tests.counterparts.graph.server import Graph
 from tests.counterparts.smtp.server import Mail, PostOffice
-from tests.counterparts.twilio.server import Twilio
+from tests.counterparts.twilio.server import Message, Twilio
 
 One = TypeVar("One")
 
@@ -105,6 +105,7 @@ class Scenes:
         self._page = page
         self._office = office
         self._people = people
+        self._by_phone = {person.phone: person for person in people}
         self._setting = setting
         self._session = aiohttp.ClientSession(headers={"User-Agent": _BROWSER})
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -116,6 +117,11 @@ class Scenes:
         self._done.clear()
         await scenes[name]()
         return dict(self._done)
+
+    async def answer_at_once(self, message: Message) -> None:
+        """Let the person who has just got a text answer it."""
+        if (person := self._by_phone.get(message.to)) is not None:
+            await self._answer(person)
 
     async def close(self) -> None:
         """End the connections."""

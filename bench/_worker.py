@@ -29,6 +29,11 @@ class Worker:
         self._process = process
         self._world = world
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raise WorkerDiedError unless the process lives."""
         if self._process.returncode is not None:
@@ -37,7 +42,9 @@ class Worker:
     async def is_up(self) -> bool:
         """Whether it has registered in the database, and hears tickets."""
         up: bool = await self._world.pool.fetchval(
-            "SELECT EXISTS (SELECT FROM workers) AND EXISTS (SELECT FROM procrastinate_workers)"
+            "SELECT EXISTS (SELECT FROM workers WHERE pid = $1)"
+            " AND (SELECT count(*) FROM procrastinate_workers) >= (SELECT count(*) FROM workers)",
+            self.pid,
         )
         return up
 

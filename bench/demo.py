@@ -10,17 +10,10 @@ left to do, the demo moves Callboard's clock to the next instant at which someth
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import UUID
 
 import aiohttp
 import asyncpg
@@ -28,17 +21,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.tokens import create_for
-from bench._demo_account import CSV, Account, Api, queries, set_up
+from bench._demo_account import ACCOUNT, CSV, Account, Api, queries, set_up
 from bench._demo_report import Ledger, check, compare, show, show_speed
+from bench._demo_workflow import journey
 from bench._outsiders import Outsiders, outsiders
-from bench._texting import keys_of, with_keys
+from bench._people import Person
+from bench._serving import RUN, Server, serving
+from bench._texting import with_keys
 from bench._world import scratch_database
 from runtime import clock
 from runtime.bell import Bell
 from runtime.database import create_pool
 from runtime.settings import Settings
 
-RUN = Path(__file__).resolve().parent.parent / "run.py"
 PATIENCE_SECONDS = 600.0
 LOOK_SECONDS = 0.05
 ENROLLED_AT_ONCE = 10_000
@@ -46,17 +41,8 @@ READING = timedelta(hours=1)
 """How long people take to read what has come: who opens a mail within seconds is a machine."""
 SCENES = {"wait_for_event": "mail", "wait_time": "texts"}
 """What people do while all runs stand at an action of this type."""
-ACCOUNT = "Callboard demo"
 
 console = Console(highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The server process and where it listens."""
-
-    address: str
-    pid: int
 
 
 def main(settings: Settings, *, contacts: int, keep: bool) -> int:
@@ -75,7 +61,7 @@ async def _main(settings: Settings, contacts: int, keep: bool) -> int:
         async with pool.acquire() as db:
             token = await create_for(db, ACCOUNT, "admin", "demo")
         try:
-            async with outsiders() as outside, _server(dsn, settings, outside) as server:
+            async with outsiders() as outside, serving("serve", dsn, settings, outside) as server:
                 console.print(f"API and worker (process {server.pid}) on {server.address}")
                 console.print(f"Everybody outside (process {outside.pid}) on {outside.control}")
                 headers = {"Authorization": f"Bearer {token}"}
@@ -95,47 +81,19 @@ async def _show_it(
     pool: asyncpg.Pool, bell: Bell, api: Api, outside: Outsiders, contacts: int
 ) -> list[str]:
     """Bring everybody through and show what came of it; gives what is not as it should be."""
-    account_id: UUID = await pool.fetchval(queries.make_account, ACCOUNT)
-    account = await set_up(pool, api, outside, account_id, contacts)
+    account = await set_up(pool, api, outside, (Person.number, journey), contacts)
     console.print(f"{contacts:,} contacts from {CSV.name}, 2 workflows active")
-    journey = _Journey(pool, api, outside, account, bell)
-    seconds = await journey.see_through()
+    way = _Journey(pool, api, outside, account, bell)
+    seconds = await way.see_through()
     await show(console, pool)
     ledger = await Ledger.read(pool, account.workflow_id)
-    complaints = compare(console, account, ledger, await outside.counts(), journey.done)
+    complaints = compare(console, account, ledger, await outside.counts(), way.done)
     complaints += await check(pool, account)
     await show_speed(console, pool, seconds)
     await api.delete(f"/files/{account.audio_file_id}?force=true")
     for complaint in complaints:
         console.print(f"NOT AS IT SHOULD BE: {complaint}", style="bold red", markup=False)
     return complaints
-
-
-@asynccontextmanager
-async def _server(dsn: str, settings: Settings, outside: Outsiders) -> AsyncIterator[Server]:
-    """Run `run.py serve` on this database; it is stopped at the end, as by Ctrl-C."""
-    environment = {
-        **os.environ,
-        "DATABASE_URL": dsn,
-        "CALLBOARD_API_PORT": "0",
-        "CALLBOARD_API_RATE_PER_SECOND": "0",
-        "CALLBOARD_INSIDE_HOSTS": urlsplit(outside.control).netloc,
-        "CALLBOARD_LOG_LEVEL": "warning",
-        "CALLBOARD_SECRET_KEYS": keys_of(settings),
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(RUN), "serve", stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        if "http://" not in line:
-            raise RuntimeError(f"the server did not start: {line.strip() or 'it ended'}")
-        yield Server(line.split()[-1], process.pid)
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
 
 
 class _Journey:

@@ -21,6 +21,7 @@ SIZES = {
     "sms": ("--messages", "texts of each round"),
     "code": ("--scripts", "scripts in the sandbox, a fresh isolate for each"),
     "inflight": ("--executions", "executions inside a webhook call at the same time"),
+    "mixed": ("--contacts", "contacts that go through all types of action"),
     "workers": ("--contacts", "contacts that each number of workers brings through"),
     "latency": ("--times", "enrolments that are measured"),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -81,6 +81,8 @@ class Twilio:
     webhooks: Webhooks = field(default_factory=lambda: Webhooks(AUTH_TOKEN))
     account_sid: str = ACCOUNT_SID
     auth_token: str = AUTH_TOKEN
+    on_delivered: Callable[[Message], Awaitable[None]] | None = None
+    """What happens once all has been reported of a message."""
     arrivals: int = 0
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
     delayed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -253,6 +255,8 @@ class Twilio:
         for status in reports:
             is_bad = status in ("undelivered", "failed")
             await self.report(message, status, fate.error_code if is_bad else None)
+        if self.on_delivered is not None:
+            await self.on_delivered(message)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
