@@ -29,6 +29,7 @@ from runtime.effect_recording import Ended, HandOver
 from runtime.failures import Failure, Kind
 from runtime.house import House
 from runtime.log import log_context
+from runtime.pace import Pace
 from runtime.registry import EffectType
 from runtime.step_pool import StepPool
 from sql import load
@@ -78,6 +79,7 @@ class EffectPool:
         self._tools: dict[str, Any] = {}
         self._rung_again = False
         self._claiming = asyncio.Lock()
+        self._pace = Pace()
         self._lost_track = False
         self._is_stopping = False
         self._leaves_more = False
@@ -110,12 +112,15 @@ class EffectPool:
         sent = 0
         while not self._is_stopping:
             async with self._claiming:
+                await self._pace.rest()
                 self._rung_again = False
+                began, free = time.monotonic(), self._free()
                 try:
                     claimed = await self._claim_and_send()
                 except BaseException:
                     self._lost_track = True
                     raise
+                self._pace.spend(began, is_small=2 * claimed < free)
             sent += claimed
             if not claimed and not self._rung_again:
                 break

@@ -7,6 +7,7 @@ taken away: whatever is raised or cancelled in between, it is recorded another t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
@@ -20,6 +21,7 @@ from runtime.bells import Bells
 from runtime.effect_recording import Ended, HandOver, record_apart
 from runtime.failures import Failure
 from runtime.measures import count_effects
+from runtime.pace import Pace
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +64,7 @@ class EffectRecorder:
         self._fill_up = fill_up
         self._ended: dict[InHand, Ended] = {}
         self._some = asyncio.Event()
+        self._pace = Pace()
         self._recording = asyncio.Lock()
 
     @property
@@ -79,7 +82,10 @@ class EffectRecorder:
         while True:
             await self._some.wait()
             await self._gather()
+            await self._pace.rest()
+            began, many = time.monotonic(), len(self._ended) >= MANY // 2
             await self.record_all()
+            self._pace.spend(began, is_small=not many)
 
     async def _gather(self) -> None:
         """Wait a little for others: a single result soon, a stream of them in larger parts."""

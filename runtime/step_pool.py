@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from itertools import islice
 from uuid import UUID
 
 from runtime.batch import Batches
 from runtime.bell import Bell
+from runtime.pace import Pace
 
 
 class StepPool:
@@ -28,10 +30,16 @@ class StepPool:
         self._is_awake = False
         self._is_called = asyncio.Event()
         self._settled: dict[UUID, None] = {}
+        self._pace = Pace()
+        self._settling_pace = Pace()
 
     def stop(self) -> None:
         """Begin no further batch."""
         self._is_stopping = True
+
+    @property
+    def _many(self) -> int:
+        return self._batches.settings.batch_size // 2
 
     @property
     def is_awake(self) -> bool:
@@ -53,6 +61,7 @@ class StepPool:
             while True:
                 self._is_called.clear()
                 while self._settled:
+                    await self._settling_pace.rest()
                     await self._settle_some()
                 await self._is_called.wait()
         finally:
@@ -62,11 +71,13 @@ class StepPool:
         some = list(islice(self._settled, self._batches.settings.batch_size))
         for step_id in some:  # at once: another effect of the same step may end meanwhile
             del self._settled[step_id]
+        began = time.monotonic()
         try:
             done = await self._batches.run_settled(self.family, some)
         except BaseException:
             self.settle(some)
             raise
+        self._settling_pace.spend(began, is_small=len(some) < self._many)
         await self._bell.ring(done.bells)
 
     async def answer(self) -> int:
@@ -85,10 +96,13 @@ class StepPool:
     async def _perform_until_dry(self) -> int:
         steps = 0
         while True:
+            await self._pace.rest()
             self._rung_again = False
+            began = time.monotonic()
             done = await self._batches.run(self.family)
+            self._pace.spend(began, is_small=done.steps < self._many)
             steps += done.steps
-            if self._is_stopping or done.steps >= self._batches.settings.batch_size // 2:
+            if self._is_stopping or done.steps >= self._many:
                 # There may be more: let other actors and workers join.
                 done.bells.families.add(self.family)
             elif done.steps:
