@@ -1,4 +1,4 @@
-"""What Twilio reports on calls, and the event that says how one has ended.
+"""What Twilio reports on texts and calls, and the event that says how a call has ended.
 
 Statuses may come in any order; the event is emitted once, by whichever report is the last word,
 with all that was reported until then. What comes later, as a recording does that is ready some
@@ -7,24 +7,27 @@ moments after the call, is added to the event and to the step that it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
-import asyncpg
-
+from actors.twilio_failures import OPTED_OUT_CODE
 from actors.voice_voicemail import KIND as VOICEMAIL
 from runtime.bells import Bells
 from runtime.database import Connection
-from runtime.deliveries import LAST, Report, take_report
+from runtime.deliveries import LAST, Report, Reported, Stand, take_reports
 from runtime.deliveries import queries as deliveries
+from runtime.dispatching import opt_out
 from runtime.events import IncomingEvent, take_in
 from sql import load
 
 queries = load("calls")
 
 CALL_ENDED: Final = "call_ended"
+VOICE: Final = "voice"
 
 _OUTCOMES: Final = {
     "busy": "busy",
@@ -34,41 +37,70 @@ _OUTCOMES: Final = {
 }
 
 
-async def take_call_report(db: Connection, report: Report, now: datetime) -> Bells | None:
-    """Take in a report on a call, in the caller's transaction; None when there is no such call.
+async def take_provider_reports(
+    db: Connection, reports: Sequence[Report], now: datetime
+) -> tuple[list[Reported], Bells]:
+    """Take in reports on texts and calls, in the caller's transaction, in their order.
 
-    Locks the contact before the effect, as whoever cancels its runs does.
+    A fixed number of statements for any number of them, but for what is told of calls that have
+    ended. Locks the contacts before the effects, as whoever cancels their runs does.
     """
-    await db.execute(queries.lock_contact_of_effect, report.account_id, report.effect_id)
-    taken = await take_report(db, report, now)
-    if taken.effect is None:
-        return None
-    if not taken.is_new or taken.effect["contact_id"] is None:
-        return taken.bells
-    if report.status not in LAST:
-        if taken.effect["delivery_status"] in LAST:
+    of_effects = [report.account_id for report in reports], [report.effect_id for report in reports]
+    await db.execute(queries.lock_contacts_of_effects, *of_effects)
+    taken, bells = await take_reports(db, reports, now)
+    calls = [
+        (one.report, one.effect)
+        for one in taken
+        if one.is_new and one.effect is not None and _is_of_contacts_call(one.effect)
+    ]
+    bells |= await _tell_ends(db, [call for call in calls if call[0].status in LAST])
+    for report, effect in calls:
+        if report.status not in LAST and effect["delivery_status"] in LAST:
             await _tell_late(db, report)
-        return taken.bells
-    return taken.bells | await _tell_end(db, report, taken.effect)
+    return taken, bells | await _heed(db, taken)
 
 
-async def _tell_end(db: Connection, report: Report, effect: asyncpg.Record) -> Bells:
-    rows = await db.fetch(deliveries.details_of_reports, report.effect_id, report.provider_id)
-    details: dict[str, Any] = {}
-    for row in rows:
-        details |= row["detail"]
+def _is_of_contacts_call(effect: Stand) -> bool:
+    return effect["family"] == VOICE and effect["contact_id"] is not None
+
+
+async def _heed(db: Connection, taken: Sequence[Reported]) -> Bells:
+    """Opt out whoever Twilio says has opted out there."""
+    bells = Bells()
+    for one in taken:
+        failure, effect = one.report.failure, one.effect
+        if one.is_new and effect is not None and failure and failure.code == OPTED_OUT_CODE:
+            account_id = one.report.account_id
+            bells |= await opt_out(db, account_id, "sms", effect["address"], "twilio_21610")
+    return bells
+
+
+async def _tell_ends(db: Connection, ended: Sequence[tuple[Report, Stand]]) -> Bells:
+    if not ended:
+        return Bells()
+    named = [report.effect_id for report, _ in ended], [r.provider_id for r, _ in ended]
+    details: dict[tuple[UUID, str], dict[str, Any]] = defaultdict(dict)
+    for row in await db.fetch(deliveries.details_of_reports, *named):
+        details[row["effect_id"], row["provider_id"]] |= row["detail"]
+    events = [
+        _end(report, effect, details[report.effect_id, report.provider_id])
+        for report, effect in ended
+    ]
+    _, bells = await take_in(db, events)
+    return bells
+
+
+def _end(report: Report, effect: Stand, details: Mapping[str, Any]) -> IncomingEvent:
     payload = outcome_of(effect["kind"], report.status, details)
-    event = IncomingEvent(
+    return IncomingEvent(
         report.account_id,
         CALL_ENDED,
         effect["contact_id"],
         {"effect_id": str(report.effect_id), "sid": report.provider_id, **payload},
-        action_id=await _action_of(db, effect),
+        action_id=effect["action_id"],
         execution_id=effect["execution_id"],
         dedupe_key=_key(report),
     )
-    _, bells = await take_in(db, [event])
-    return bells
 
 
 async def _tell_late(db: Connection, report: Report) -> None:
@@ -84,10 +116,6 @@ async def _tell_late(db: Connection, report: Report) -> None:
 
 def _key(report: Report) -> str:
     return f"{CALL_ENDED}:{report.provider_id}"
-
-
-async def _action_of(db: Connection, effect: asyncpg.Record) -> Any:
-    return await db.fetchval(queries.action_of_step, effect["step_id"])
 
 
 def outcome_of(kind: str, status: str, details: Mapping[str, Any]) -> dict[str, Any]:

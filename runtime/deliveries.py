@@ -71,62 +71,136 @@ class Report:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+Stand = dict[str, Any]
+"""The effect that a report is about, as earlier reports of the same batch have left it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A report that was taken in: the effect as it was found, whether it was new."""
-
-    effect: asyncpg.Record | None
-    is_new: bool = False
-    bells: Bells = field(default_factory=Bells)
-
-
-async def take_report(db: Connection, report: Report, now: datetime) -> Reported:
-    """Take a report in, in the caller's transaction; `effect` is None where there is none.
-
-    Locks the effect's row before it looks. A report of an earlier attempt is kept and changes
-    nothing.
+    """A report that was taken in: the effect as it was found (None: there is none), and whether
+    it was new.
     """
-    row = await db.fetchrow(
-        queries.lock_effect, report.account_id, report.effect_id, report.integration_id
-    )
-    if row is None:
-        return Reported(None)
-    attempt = await db.fetchval(
-        queries.add_report,
-        row["id"],
-        report.provider_id,
-        report.status,
-        row["account_id"],
-        row["attempt"],
-        report.failure.code if report.failure else None,
-        {} if "erased" in row["request"] else dict(report.detail),
-        now,
-    )
-    if attempt is None:
-        return Reported(row)
-    if attempt < row["attempt"] or row["provider_id"] not in (None, report.provider_id):
-        return Reported(row, is_new=True)
-    return Reported(row, is_new=True, bells=await _apply(db, row, report, now))
+
+    report: Report
+    effect: Stand | None
+    is_new: bool = False
 
 
-async def _apply(db: Connection, row: asyncpg.Record, report: Report, now: datetime) -> Bells:
-    if row["status"] not in ("dispatched", "succeeded", "unknown"):
-        return Bells()
-    is_further = rank(report.status) > rank(row["delivery_status"])
-    status = report.status if is_further else row["delivery_status"]
-    failure = report.failure if is_further else None
-    is_in_hand = row["status"] == "dispatched"
-    # Kept for the recording, which may find it long after this report.
-    kept = {"kind": failure.kind.value, "code": failure.code} if failure and is_in_hand else None
-    await db.execute(queries.note_delivery, row["id"], report.provider_id, status, kept)
-    if row["status"] == "unknown":
-        said = {"sid": report.provider_id, "status": status}
-        await db.execute(
-            queries.log_settled, row["id"], row["attempt"], row["account_id"], now, said
+async def take_reports(
+    db: Connection, reports: Sequence[Report], now: datetime
+) -> tuple[list[Reported], Bells]:
+    """Take reports in, in the caller's transaction, as if they had come one after the other.
+
+    A fixed number of statements for any number of them. Locks the effects' rows, in one order,
+    before it looks. A report of an earlier attempt is kept and changes nothing.
+    """
+    asked = [(r.account_id, r.effect_id, r.integration_id) for r in reports]
+    rows = await db.fetch(queries.lock_effects, *map(list, zip(*asked, strict=True)))
+    stands: dict[UUID, Stand] = {row["id"]: dict(row) for row in rows}
+    of = [_stand_of(stands, report) for report in reports]
+    attempts = await _add(db, [(r, s) for r, s in zip(reports, of, strict=True) if s], now)
+    taken, changes = [], _Changes()
+    for report, stand in zip(reports, of, strict=True):
+        attempt = attempts.pop(_key(report), None) if stand else None
+        found = dict(stand) if stand else None
+        taken.append(Reported(report, found, is_new=attempt is not None))
+        if stand and attempt is not None and _is_current(stand, report, attempt):
+            changes.apply(stand, report)
+    return taken, await changes.write(db, now)
+
+
+def _stand_of(stands: Mapping[UUID, Stand], report: Report) -> Stand | None:
+    stand = stands.get(report.effect_id)
+    is_its = stand is not None and (stand["account_id"], stand["integration_id"]) == (
+        report.account_id,
+        report.integration_id,
+    )
+    return stand if is_its else None
+
+
+def _is_current(stand: Stand, report: Report, attempt: int) -> bool:
+    is_same = stand["provider_id"] in (None, report.provider_id)
+    return attempt >= stand["attempt"] and is_same
+
+
+_Key = tuple[UUID, str, str]
+
+
+def _key(report: Report) -> _Key:
+    return report.effect_id, report.provider_id, report.status
+
+
+async def _add(
+    db: Connection, known: Sequence[tuple[Report, Stand]], now: datetime
+) -> dict[_Key, int]:
+    """Keep reports, each once; gives the attempts that those belong to which are new."""
+    if not known:
+        return {}
+    columns = [
+        (
+            report.effect_id,
+            report.provider_id,
+            report.status,
+            stand["account_id"],
+            stand["attempt"],
+            report.failure.code if report.failure else None,
+            {} if "erased" in stand["request"] else dict(report.detail),
         )
-    if failure is None or is_in_hand:
-        return Bells()
-    return await undelivered(db, [(row, failure)], now)
+        for report, stand in known
+    ]
+    rows = await db.fetch(queries.add_reports, *map(list, zip(*columns, strict=True)), now)
+    return {(row["effect_id"], row["provider_id"], row["status"]): row["attempt"] for row in rows}
+
+
+class _Changes:
+    """What reports change about effects."""
+
+    def __init__(self) -> None:
+        self._notes: dict[UUID, tuple[str, str, dict[str, str] | None]] = {}
+        self._settled: dict[UUID, Stand] = {}
+        self._lost: list[tuple[Stand, Failure]] = []
+
+    def apply(self, stand: Stand, report: Report) -> None:
+        """Let a report change its effect."""
+        if stand["status"] not in ("dispatched", "succeeded", "unknown"):
+            return
+        is_further = rank(report.status) > rank(stand["delivery_status"])
+        if is_further:
+            stand["delivery_status"] = report.status
+        failure = report.failure if is_further else None
+        is_in_hand = stand["status"] == "dispatched"
+        if failure and is_in_hand:
+            # Kept for the recording, which may find it long after this report.
+            stand["delivery_failure"] = {"kind": failure.kind.value, "code": failure.code}
+        elif is_further:
+            stand["delivery_failure"] = None
+        stand["provider_id"] = report.provider_id
+        status, kept = stand["delivery_status"], stand["delivery_failure"]
+        self._notes[stand["id"]] = report.provider_id, status, kept
+        if stand["status"] == "unknown":
+            self._settled[stand["id"]] = stand
+            stand["status"] = "succeeded"
+        if failure and not is_in_hand:
+            self._lost.append((stand, failure))
+            stand["status"] = "undelivered"
+
+    async def write(self, db: Connection, now: datetime) -> Bells:
+        """Write it all."""
+        if self._notes:
+            notes = [(id_, *note) for id_, note in self._notes.items()]
+            await db.execute(queries.note_deliveries, *map(list, zip(*notes, strict=True)))
+        if self._settled:
+            settled = [
+                (
+                    stand["id"],
+                    stand["attempt"],
+                    stand["account_id"],
+                    {"sid": stand["provider_id"], "status": stand["delivery_status"]},
+                )
+                for stand in self._settled.values()
+            ]
+            await db.execute(queries.log_settled, *map(list, zip(*settled, strict=True)), now)
+        return await undelivered(db, self._lost, now) if self._lost else Bells()
 
 
 def rank(status: str | None) -> int:
@@ -135,7 +209,9 @@ def rank(status: str | None) -> int:
 
 
 async def undelivered(
-    db: Connection, rows: Sequence[tuple[asyncpg.Record, Failure]], now: datetime
+    db: Connection,
+    rows: Sequence[tuple[asyncpg.Record | Stand, Failure]],
+    now: datetime,
 ) -> Bells:
     """Send once more what was accepted and not delivered, or fail it, as the retry table says."""
     ended, bells = [], Bells()

@@ -1,8 +1,6 @@
-"""Opens and clicks on their way in: whatever comes while a batch is stored is the next batch.
+"""Opens and clicks on their way in, many at once (see api.gathering).
 
-A newsletter is opened by thousands within minutes, and each of them waits for a picture. So the
-reports of one process go through one task and one connection, as many at once as have come. Who
-reads a mail waits for a few seconds at most; the report goes on without its reader.
+Who reads a mail waits for a few seconds at most; the report goes on without its reader.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import asyncpg
 from aiohttp import web
 
 from actors.mail_reports import MailReport, queries, report_mails
+from api.gathering import FullError, Gathering
 from runtime import log
 from runtime.bells import Bells
 
@@ -26,7 +25,6 @@ logger = log.get(__name__)
 
 PATIENCE_SECONDS: Final = 5.0
 MOST_AT_ONCE: Final = 500
-MOST_WAITING: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,6 @@ class Reading:
 
     effect_id: UUID
     report: Callable[[datetime], MailReport]
-    done: asyncio.Future[None]
 
 
 class Readers:
@@ -44,46 +41,23 @@ class Readers:
     def __init__(self, pool: asyncpg.Pool, ring: Callable[[Bells], Awaitable[None]]) -> None:
         self._pool = pool
         self._ring = ring
-        self._waiting: list[Reading] = []
-        self._task: asyncio.Task[None] | None = None
+        self._readings = Gathering(self._report, MOST_AT_ONCE)
 
     async def take(self, effect_id: UUID, report: Callable[[datetime], MailReport]) -> None:
         """Store what was done with a mail, and wait until it is, or for PATIENCE_SECONDS."""
-        if len(self._waiting) >= MOST_WAITING:
+        try:
+            stored = self._readings.bring(Reading(effect_id, report))
+        except FullError:
             logger.warning("mail.report_lost", effect_id=str(effect_id), error="too_many_waiting")
             return
-        reading = Reading(effect_id, report, asyncio.get_running_loop().create_future())
-        self._waiting.append(reading)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work())
-        await asyncio.wait([reading.done], timeout=PATIENCE_SECONDS)
+        stored.add_done_callback(lambda done: _say_if_lost(effect_id, done))
+        await asyncio.wait([stored], timeout=PATIENCE_SECONDS)
 
     async def end(self) -> None:
         """Store what still waits."""
-        if self._task is not None:
-            await self._task
+        await self._readings.end()
 
-    async def _work(self) -> None:
-        while self._waiting:
-            part = self._waiting[:MOST_AT_ONCE]
-            del self._waiting[:MOST_AT_ONCE]
-            await self._store(part)
-            for reading in part:
-                if not reading.done.done():
-                    reading.done.set_result(None)
-
-    async def _store(self, part: Sequence[Reading]) -> None:
-        try:
-            await self._report(part)
-        except Exception as error:  # noqa: BLE001 - one bad reading takes no other along
-            if len(part) > 1:
-                for reading in part:
-                    await self._store([reading])
-                return
-            name = type(error).__name__
-            logger.warning("mail.report_lost", effect_id=str(part[0].effect_id), error=name)
-
-    async def _report(self, part: Sequence[Reading]) -> None:
+    async def _report(self, part: Sequence[Reading]) -> Sequence[None]:
         ids = list({reading.effect_id for reading in part})
         rows = {row["id"]: row for row in await self._pool.fetch(queries.find_accounts, ids)}
         of_account: dict[UUID, list[MailReport]] = defaultdict(list)
@@ -94,6 +68,13 @@ class Readers:
         for account_id, reports in of_account.items():
             taken = await report_mails(self._pool, account_id, reports)
             await self._ring(taken.bells)
+        return [None] * len(part)
+
+
+def _say_if_lost(effect_id: UUID, stored: asyncio.Future[None]) -> None:
+    if not stored.cancelled() and (error := stored.exception()) is not None:
+        name = type(error).__name__
+        logger.warning("mail.report_lost", effect_id=str(effect_id), error=name)
 
 
 READERS = web.AppKey("mail_readers", Readers)

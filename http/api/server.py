@@ -91,6 +91,7 @@ from api.middleware import identify_request, name_problems
 from api.public_bells import ring_after
 from runtime import log, tracing, worker
 from runtime.bell import Bell
+from runtime.bells import Bells
 from runtime.collector import spare_what_stays
 from runtime.database import create_pool, resolve_dsn
 from runtime.house import House
@@ -212,10 +213,15 @@ def create_app(
         turns,
     )
     app[LINK_KEYS] = LinkKeys(house)
-    app[READERS] = Readers(pool, lambda bells: ring_after(app[SERVICES], bells))
+
+    async def ring_bells(bells: Bells) -> None:
+        await ring_after(app[SERVICES], bells)
+
+    app[READERS] = Readers(pool, ring_bells)
     app.on_cleanup.append(lambda _app: app[READERS].end())
     app.on_cleanup.append(lambda _app: gate.uses.written())
-    app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house))
+    app[twilio_intake.INTAKE] = twilio_intake.Intake(Integrations(house), pool, ring_bells)
+    app.on_cleanup.append(lambda _app: app[twilio_intake.INTAKE].end())
     described: tuple[Route | PublicRoute, ...] = (*ROUTES, *PUBLIC_ROUTES, *OPERATIONAL)
     add_routes(app, (*ROUTES, *PUBLIC_ROUTES, *docs_of(described, registry)))
     notifications_live.add_live(app)

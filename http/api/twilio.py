@@ -7,20 +7,18 @@ from typing import Final
 from aiohttp import web
 from twilio.twiml.messaging_response import MessagingResponse
 
-from actors.call_reports import take_call_report, with_details
+from actors.call_reports import with_details
 from actors.call_twiml import find_call, twiml_after_dialling, twiml_for
 from actors.inbound_texts import Taken, Text, take_text
-from actors.twilio_failures import OPTED_OUT_CODE, failure_of_delivery
+from actors.twilio_failures import failure_of_delivery
 from actors.twilio_links import PREFIX, call_path
 from api.calls import SERVICES, PublicRoute
 from api.problems import not_found
 from api.public_bells import ring_bells
 from api.twilio_intake import Callback, receive
-from runtime.bells import Bells
 from runtime.clock import current_instant
 from runtime.database import Connection
-from runtime.deliveries import Report, take_report
-from runtime.dispatching import opt_out
+from runtime.deliveries import Report
 
 MOST_MEDIA: Final = 10
 _LOST: Final = frozenset({"undelivered", "failed"})
@@ -31,26 +29,16 @@ async def message_status(request: web.Request) -> web.Response:
     callback = await receive(request)
     status = callback.token("MessageStatus").replace("-", "_").lower()[:20]
     failure = failure_of_delivery(callback.number("ErrorCode")) if status in _LOST else None
+    integration = callback.integration
     report = Report(
-        callback.integration.account_id,
-        callback.integration.id,
+        integration.account_id,
+        integration.id,
         callback.effect_id,
         callback.token("MessageSid"),
         status,
         failure,
     )
-
-    async def take(db: Connection) -> Bells:
-        taken = await take_report(db, report, await current_instant(db))
-        if taken.effect is None:
-            raise not_found("effect")
-        bells = taken.bells
-        if taken.is_new and failure is not None and failure.code == OPTED_OUT_CODE:
-            to = taken.effect["address"]
-            bells |= await opt_out(db, report.account_id, "sms", to, "twilio_21610")
-        return bells
-
-    await ring_bells(request, await callback.transact(take))
+    await callback.report(report)
     return web.Response(status=204)
 
 
@@ -137,14 +125,7 @@ async def _report_call(callback: Callback, status: str, **details: object) -> No
         status,
     )
 
-    async def take(db: Connection) -> Bells | None:
-        now = await current_instant(db)
-        return await take_call_report(db, with_details(report, **details), now)
-
-    bells = await callback.transact(take)
-    if bells is None:
-        raise not_found("effect")
-    await ring_bells(callback.request, bells)
+    await callback.report(with_details(report, **details))
 
 
 async def _take_text(db: Connection, callback: Callback, text: Text) -> Taken:

@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from uuid import UUID
 
+import asyncpg
 from aiohttp import web
 from multidict import MultiMapping
 from twilio.request_validator import RequestValidator
 
+from actors.call_reports import take_provider_reports
 from actors.integrations import Integration, Integrations
 from api.calls import SERVICES
-from api.problems import Problem
+from api.gathering import FullError, Gathering
+from api.problems import Problem, not_found
+from runtime.bells import Bells
+from runtime.clock import current_instant
 from runtime.database import Connection
+from runtime.deliveries import Report, Reported
 from runtime.performing import TRANSIENT
 
 LARGEST_FORM: Final = 64 << 10
@@ -30,6 +36,8 @@ READ_SECONDS: Final = 10.0
 MOST_AT_ONCE: Final = 4
 """Transactions of callbacks at once, of the connections that all requests share."""
 MOST_WAITING: Final = 400
+MOST_REPORTS: Final = 200
+"""In one transaction."""
 TRIES: Final = 3
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -41,17 +49,43 @@ Made = TypeVar("Made")
 class Intake:
     """What all callbacks of one application share."""
 
-    def __init__(self, integrations: Integrations) -> None:
+    def __init__(
+        self,
+        integrations: Integrations,
+        pool: asyncpg.Pool,
+        ring: Callable[[Bells], Awaitable[None]],
+    ) -> None:
         self.integrations = integrations
+        self._pool = pool
+        self._ring = ring
+        self._reports = Gathering(self._take, MOST_REPORTS, MOST_WAITING)
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._waiting = 0
+
+    async def report(self, report: Report) -> Reported:
+        """Take a report in, with others that come meanwhile; a 503 Problem when too many wait."""
+        try:
+            return await self._reports.bring(report)
+        except FullError:
+            raise _too_many() from None
+
+    async def end(self) -> None:
+        """Take in what still waits."""
+        await self._reports.end()
+
+    async def _take(self, reports: Sequence[Report]) -> Sequence[Reported]:
+        async def take(db: Connection) -> tuple[list[Reported], Bells]:
+            return await take_provider_reports(db, reports, await current_instant(db))
+
+        taken, bells = await _transact(self._pool, take)
+        await self._ring(bells)
+        return taken
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn; a 503 Problem when too many wait."""
         if self._waiting >= MOST_WAITING:
-            detail = "Too many callbacks at once."
-            raise Problem(503, "too_many_callbacks", detail, headers={"Retry-After": "5"})
+            raise _too_many()
         self._waiting += 1
         try:
             async with self._turn:
@@ -92,6 +126,12 @@ class Callback:
         """The effect that the path names; a 404 Problem where it is no id."""
         return _id(self.request, "effect_id")
 
+    async def report(self, report: Report) -> None:
+        """Take in what is reported; a 404 Problem where there is no such effect."""
+        taken = await self.request.app[INTAKE].report(report)
+        if taken.effect is None:
+            raise not_found("effect")
+
     async def transact(self, act: Callable[[Connection], Awaitable[Made]]) -> Made:
         """Act in a transaction when it is this callback's turn; a deadlock is tried again."""
         return await transact(self.request, act)
@@ -99,15 +139,18 @@ class Callback:
 
 async def transact(request: web.Request, act: Callable[[Connection], Awaitable[Made]]) -> Made:
     """Act in a transaction when it is this request's turn; a deadlock is tried again."""
-    pool = request.app[SERVICES].pool
     async with request.app[INTAKE].turn():
-        for left in reversed(range(TRIES)):
-            try:
-                async with pool.acquire() as db, db.transaction():
-                    return await act(db)
-            except TRANSIENT:
-                if not left:
-                    raise
+        return await _transact(request.app[SERVICES].pool, act)
+
+
+async def _transact(pool: asyncpg.Pool, act: Callable[[Connection], Awaitable[Made]]) -> Made:
+    for left in reversed(range(TRIES)):
+        try:
+            async with pool.acquire() as db, db.transaction():
+                return await act(db)
+        except TRANSIENT:
+            if not left:
+                raise
     raise AssertionError("unreachable")
 
 
@@ -141,6 +184,11 @@ def _id(request: web.Request, name: str) -> UUID:
     if not _UUID.fullmatch(text):
         raise Problem(404, "route_not_found", "There is nothing at this address.")
     return UUID(text)
+
+
+def _too_many() -> Problem:
+    detail = "Too many callbacks at once."
+    return Problem(503, "too_many_callbacks", detail, headers={"Retry-After": "5"})
 
 
 def _forbidden() -> Problem:

@@ -1,8 +1,14 @@
--- name: lock_contact_of_effect
--- Lock the contact of an effect, as whoever changes its runs does first.
+-- name: lock_contacts_of_effects
+-- Lock the contacts of effects, as whoever changes their runs does first.
 SELECT c.id
 FROM contacts c
-WHERE c.id = (SELECT f.contact_id FROM effects f WHERE f.account_id = $1 AND f.id = $2)
+WHERE c.id IN (
+    SELECT f.contact_id
+    FROM effects f
+    JOIN unnest($1::uuid[], $2::uuid[]) AS w (account_id, id)
+        ON f.account_id = w.account_id AND f.id = w.id
+)
+ORDER BY c.id
 FOR NO KEY UPDATE;
 
 -- name: call
@@ -26,10 +32,6 @@ SET result_data = s.result_data || $4::jsonb
 FROM effects f
 WHERE f.account_id = $1 AND f.id = $2 AND s.account_id = $1 AND s.id = f.step_id
   AND s.status = 'completed' AND s.result_data ->> 'sid' = $3::text;
-
--- name: action_of_step
--- The action that a step performs.
-SELECT s.action_id FROM workflow_action_executions s WHERE s.id = $1;
 
 -- name: phones_of_users
 -- Where users are reached.

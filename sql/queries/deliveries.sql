@@ -1,50 +1,64 @@
--- name: lock_effect
--- Lock an effect that a provider reports on; NULL columns where it belongs to no step.
-SELECT f.id, f.account_id, f.kind, f.family, f.status, f.attempt, f.provider_id, f.delivery_status,
-    f.retries, f.step_id, f.gates_step, f.contact_id, f.execution_id, f.channel, f.address, f.request
+-- name: lock_effects
+-- Lock the effects that providers report on, with the action whose steps they belong to.
+SELECT f.id, f.account_id, f.integration_id, f.kind, f.family, f.status, f.attempt, f.provider_id,
+    f.delivery_status, f.delivery_failure, f.retries, f.step_id, f.gates_step, f.contact_id,
+    f.execution_id, f.channel, f.address, f.request, s.action_id
 FROM effects f
-WHERE f.account_id = $1 AND f.id = $2 AND f.integration_id = $3
-FOR NO KEY UPDATE;
+LEFT JOIN workflow_action_executions s ON s.id = f.step_id
+WHERE (f.account_id, f.id, f.integration_id) IN (
+    SELECT w.account_id, w.id, w.integration_id
+    FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS w (account_id, id, integration_id)
+)
+ORDER BY f.id
+FOR NO KEY UPDATE OF f;
 
--- name: add_report
--- Keep a report; gives the attempt that it belongs to, or no row when it was known.
+-- name: add_reports
+-- Keep reports; gives those that were not known, with the attempt that each belongs to.
 INSERT INTO effect_reports
     (effect_id, provider_id, status, account_id, attempt, error_code, detail, reported_at)
-VALUES ($1, $2, $3, $4,
+SELECT w.effect_id, w.provider_id, w.status, w.account_id,
     -- What was first heard of under an earlier attempt goes on to be that one's.
     coalesce((SELECT min(r.attempt) FROM effect_reports r
-              WHERE r.effect_id = $1 AND r.provider_id = $2), $5),
-    $6, $7, $8)
+              WHERE r.effect_id = w.effect_id AND r.provider_id = w.provider_id), w.attempt),
+    w.error_code, w.detail, $8
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::integer[], $6::text[], $7::jsonb[])
+    AS w (effect_id, provider_id, status, account_id, attempt, error_code, detail)
 ON CONFLICT DO NOTHING
-RETURNING attempt;
+RETURNING effect_id, provider_id, status, attempt;
 
 -- name: details_of_reports
--- What the reports on one attempt at the provider have said, oldest first.
-SELECT r.status, r.detail
+-- What the reports on attempts at the provider have said, oldest first.
+SELECT r.effect_id, r.provider_id, r.detail
 FROM effect_reports r
-WHERE r.effect_id = $1 AND r.provider_id = $2
+WHERE (r.effect_id, r.provider_id) IN (
+    SELECT w.effect_id, w.provider_id
+    FROM unnest($1::uuid[], $2::text[]) AS w (effect_id, provider_id)
+)
 ORDER BY r.reported_at;
 
--- name: note_delivery
--- Say on the effect itself how far it has come, and how the provider calls it. An outcome that was
--- unknown is known now: it has arrived there.
+-- name: note_deliveries
+-- Say on effects themselves how far they have come, and how the provider calls them. An outcome
+-- that was unknown is known now: it has arrived there.
 UPDATE effects f
-SET provider_id = $2,
-    delivery_status = $3::text,
-    delivery_failure = $4,
+SET provider_id = w.provider_id,
+    delivery_status = w.delivery_status,
+    delivery_failure = w.delivery_failure,
     status = CASE WHEN f.status = 'unknown' THEN 'succeeded' ELSE f.status END,
     error_code = CASE WHEN f.status <> 'unknown' THEN f.error_code END,
     error_message = CASE WHEN f.status <> 'unknown' THEN f.error_message END,
     result = CASE WHEN f.status = 'unknown'
-        THEN jsonb_build_object('sid', $2::text, 'status', $3::text, 'is_settled_by_callback', true)
+        THEN jsonb_build_object('sid', w.provider_id, 'status', w.delivery_status, 'is_settled_by_callback', true)
         ELSE f.result END
-WHERE f.id = $1;
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[])
+    AS w (id, provider_id, delivery_status, delivery_failure)
+WHERE f.id = w.id;
 
 -- name: log_settled
--- The log row of an attempt whose outcome the provider's report has settled.
+-- The log rows of attempts whose outcomes the provider's reports have settled.
 INSERT INTO effect_attempts
     (effect_id, attempt, account_id, started_at, finished_at, outcome, is_late, result)
-VALUES ($1, $2, $3, $4, $4, 'succeeded', true, $5)
+SELECT w.effect_id, w.attempt, w.account_id, $5, $5, 'succeeded', true, w.result
+FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::jsonb[]) AS w (effect_id, attempt, account_id, result)
 ON CONFLICT (effect_id, attempt, is_late) DO NOTHING;
 
 -- name: undelivered

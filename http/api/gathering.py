@@ -1,0 +1,76 @@
+"""Requests whose work is done together: what comes while a batch is at work is the next batch.
+
+A newsletter is opened by thousands within minutes, and a provider calls back five times for each
+call. So what such requests of one process bring goes through one task and one connection, as many
+at once as have come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+Asked = TypeVar("Asked")
+Given = TypeVar("Given")
+
+MOST_WAITING: Final = 20_000
+
+
+class FullError(Exception):
+    """Too many wait already."""
+
+
+class Gathering(Generic[Asked, Given]):
+    """Has `act` done for what requests bring, for many of them at once.
+
+    `act` gives one answer for each, in their order. Where it raises, each is tried alone, so that a
+    bad one takes no other along; what is raised then is what its own request gets.
+    """
+
+    def __init__(
+        self,
+        act: Callable[[Sequence[Asked]], Awaitable[Sequence[Given]]],
+        most_at_once: int,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        self._act = act
+        self._most_at_once = most_at_once
+        self._most_waiting = most_waiting
+        self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def bring(self, asked: Asked) -> asyncio.Future[Given]:
+        """Have it done soon, also if nobody waits for the answer; FullError when too many wait."""
+        if len(self._waiting) >= self._most_waiting:
+            raise FullError
+        answer: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, answer))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
+        return answer
+
+    async def end(self) -> None:
+        """Do what still waits."""
+        if self._task is not None:
+            await self._task
+
+    async def _work(self) -> None:
+        while self._waiting:
+            part = self._waiting[: self._most_at_once]
+            del self._waiting[: self._most_at_once]
+            await self._do(part)
+
+    async def _do(self, part: Sequence[tuple[Asked, asyncio.Future[Given]]]) -> None:
+        try:
+            given = await self._act([asked for asked, _ in part])
+        except Exception as error:  # noqa: BLE001 - its own request gets it
+            if len(part) > 1:
+                for one in part:
+                    await self._do([one])
+            elif not part[0][1].done():
+                part[0][1].set_exception(error)
+            return
+        for (_, answer), one_given in zip(part, given, strict=True):
+            if not answer.done():  # whoever asked may have gone
+                answer.set_result(one_given)
