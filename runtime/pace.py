@@ -3,7 +3,7 @@
 A batch costs almost as much for one item as for fifty. Where many pools share few cores, each would
 take what has just come, one by one, and all of them together get less done the more there is to do.
 So who finds little rests, and finds more the next time: rarely at it, a loop never waits; at it all
-the time with small batches, it works for a fifth of the time. Large batches are never kept back.
+the time with small batches, it works for a tenth of the time. Large batches are never kept back.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import asyncio
 import time
 from typing import Final
 
-SHARE: Final = 0.2
+SHARE: Final = 0.1
 """Of the time, for small batches."""
 CREDIT_SECONDS: Final = 0.5
 """How long small batches may go on without a rest, after a quiet time."""
-LONGEST_REST: Final = 0.25
+QUICK_SECONDS: Final = 0.015
+"""So much of each small batch is free: it takes no longer while there are cores to spare."""
+LONGEST_REST: Final = 0.3
 
 
 class Pace:
@@ -36,7 +38,7 @@ class Pace:
         """Count a batch that began at an instant of the monotonic clock and has just ended."""
         self._earn()
         if is_small:
-            self._credit -= time.monotonic() - began
+            self._credit -= max(0.0, time.monotonic() - began - QUICK_SECONDS)
 
     def _earn(self) -> None:
         now = time.monotonic()

@@ -231,3 +231,33 @@ async def test_what_came_in_long_ago_is_forgotten(board: Board) -> None:
     await board.fake.text(board.texts_url, TO, FROM, "Hello")
     await clock.advance(board.pool, timedelta(days=board.world.settings.retention_events_days + 1))
     assert (await keep_house(board.pool, board.world.settings))["inbound_texts"] == 1
+
+
+async def test_reports_that_come_while_others_are_stored_are_stored_together(
+    board: Board, conn: asyncpg.Connection
+) -> None:
+    """Thirty texts are told of at once, while their contacts are held: two commits, no more."""
+    board.fake.callbacks = Callbacks(are_sent=False)
+    workflow = await board.texting()
+    for contact_id in await board.world.contacts(30):
+        await board.pool.execute(
+            "UPDATE contacts SET phone = $2, phone_normalized = $2 WHERE id = $1", contact_id, TO
+        )
+        await board.world.enrol(workflow, contact_id)
+    await board.settle()
+    async with conn.transaction():
+        await conn.execute("SELECT FROM contacts FOR UPDATE")
+        told = [
+            asyncio.create_task(board.fake.report(message, status))
+            for message in board.fake.messages
+            for status in ("sent", "delivered")
+        ]
+        everything = asyncio.gather(*told)
+        await blocked_or_done(board.world, everything)
+    assert {one.status for one in await everything} == {204}
+    stored = "SELECT count(DISTINCT xmin::text), count(*) FROM effect_reports"
+    ((commits, reports),) = await board.pool.fetch(stored)
+    assert reports == 60
+    assert commits <= 3
+    statuses = {effect["delivery_status"] for effect in await board.effects()}
+    assert statuses == {"delivered"}
