@@ -38,11 +38,17 @@ class Gathering(Generic[Asked, Given]):
         self._most_at_once = most_at_once
         self._most_waiting = most_waiting
         self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
+        self._in_hand = 0
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def unanswered(self) -> int:
+        """How many have been brought and not answered."""
+        return len(self._waiting) + self._in_hand
 
     def bring(self, asked: Asked) -> asyncio.Future[Given]:
         """Have it done soon, also if nobody waits for the answer; FullError when too many wait."""
-        if len(self._waiting) >= self._most_waiting:
+        if self.unanswered >= self._most_waiting:
             raise FullError
         answer: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
@@ -59,7 +65,9 @@ class Gathering(Generic[Asked, Given]):
         while self._waiting:
             part = self._waiting[: self._most_at_once]
             del self._waiting[: self._most_at_once]
+            self._in_hand = len(part)
             await self._do(part)
+            self._in_hand = 0
 
     async def _do(self, part: Sequence[tuple[Asked, asyncio.Future[Given]]]) -> None:
         try:

@@ -58,20 +58,20 @@ class Intake:
         self.integrations = integrations
         self._pool = pool
         self._ring = ring
-        self._reports = Gathering(self._take, MOST_REPORTS, MOST_WAITING)
+        self.reports = Gathering(self._take, MOST_REPORTS, MOST_WAITING)
         self._turn = asyncio.Semaphore(MOST_AT_ONCE)
         self._waiting = 0
 
     async def report(self, report: Report) -> Reported:
         """Take a report in, with others that come meanwhile; a 503 Problem when too many wait."""
         try:
-            return await self._reports.bring(report)
+            return await self.reports.bring(report)
         except FullError:
             raise _too_many() from None
 
     async def end(self) -> None:
         """Take in what still waits."""
-        await self._reports.end()
+        await self.reports.end()
 
     async def _take(self, reports: Sequence[Report]) -> Sequence[Reported]:
         async def take(db: Connection) -> tuple[list[Reported], Bells]:
