@@ -31,11 +31,13 @@ def said(data: Any, status: int = 200, media_type: str = "application/json") -> 
 
 
 PROBLEM = {
-    "type": "about:blank",
-    "title": "Not Found",
+    "type": "/api/v1/errors/thing_not_found",
+    "title": "It does not exist",
     "status": 404,
     "code": "thing_not_found",
     "detail": "There is no such thing.",
+    "explanation": "It was deleted.",
+    "remedy": "Check the id.",
     "request_id": "1",
 }
 

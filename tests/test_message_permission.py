@@ -126,6 +126,11 @@ async def test_marketing_texts_need_consent_and_what_is_no_marketing_does_not(
     refused = await sent(world, bo)
     assert (refused["status"], refused["error_code"]) == ("suppressed", "no_consent")
     assert "needs consent, and the contact has given none" in await why(admin, refused)
+    path = f"/api/v1/steps/{refused['step_id']}/why"
+    told = await admin.call("GET", path, headers={"Accept-Language": "de"})
+    meaning = told.data["meaning"]
+    assert (meaning["code"], meaning["title"]) == ("no_consent", "Die Einwilligung fehlt")
+    assert told.data["effects"][0]["meaning"] == meaning
     assert (await sent(world, bo, purpose="transactional"))["status"] == "succeeded"
     assert (await sent(world, bo, channel="email"))["status"] == "succeeded"
     await consent(world, bo)

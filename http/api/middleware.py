@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from api.error_catalogue import language_of
 from api.problems import Problem
 from api.request_keys import LIMITS, REQUEST_ID
 from runtime import log
@@ -43,7 +44,8 @@ async def identify_request(request: web.Request, handler: Handler) -> web.Stream
         try:
             response = await handler(request)
         except Problem as problem:
-            response = problem.answer(request_id)
+            language = language_of(request.headers.get("Accept-Language"))
+            response = problem.answer(request_id, language)
         logger.debug("api.answered", method=request.method, status=response.status)
     response.headers["X-Request-Id"] = request_id
     response.headers.update(request.get(LIMITS, {}))

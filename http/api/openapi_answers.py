@@ -5,9 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
+import orjson
+
 from api.openapi_schemas import SHOWN, Key, Schema, Schemas
-from api.problems import MEDIA_TYPE, ShownProblem
+from api.problems import MEDIA_TYPE, Problem, ShownProblem
 from api.shown import Download
+from runtime.configuration import Fault
 
 PROBLEM: Final[Key] = (ShownProblem, SHOWN)
 
@@ -69,6 +72,11 @@ HEADERS: Final[dict[str, Schema]] = {
         "description": "Seconds after which to try again.",
         "schema": {"type": "string"},
     },
+    "Content-Language": {
+        "description": "The language of title, explanation and remedy, by Accept-Language: "
+        "en, de or es.",
+        "schema": {"type": "string"},
+    },
     "Location": {
         "description": "Where what was made can be read.",
         "schema": {"type": "string"},
@@ -121,6 +129,8 @@ def headers_of(method: str, status: int) -> Schema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+_LANGUAGE: Final = {"Content-Language": {"$ref": "#/components/headers/Content-Language"}}
+_SOME_REQUEST: Final = "0198c0de5eed7000a000000000000000"
 _REQUEST_ID: Final = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
 
 
@@ -132,20 +142,14 @@ def name_of(status: int) -> str:
 def problem(status: int, schemas: Schemas) -> Schema:
     """Describe a refusal, with an example."""
     code, detail = PROBLEMS[status]
-    example: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "request_id": "0198c0de5eed7000a000000000000000",
-    }
-    if status == 422:
-        path, _, message = detail.partition(": ")
-        example["errors"] = [{"path": path, "code": code, "message": message}]
+    path, _, message = detail.partition(": ")
+    errors = [Fault(path, code, message)] if status == 422 else []
+    answered = Problem(status, code, detail, errors=errors).answer(_SOME_REQUEST)
+    assert isinstance(answered.body, bytes)
+    example = orjson.loads(answered.body)
     return {
         "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
-        "headers": _REQUEST_ID | _HEADERS.get(status, {}),
+        "headers": _REQUEST_ID | _LANGUAGE | _HEADERS.get(status, {}),
         "content": {MEDIA_TYPE: {"schema": schemas[PROBLEM], "example": example}},
     }
 

@@ -1,23 +1,37 @@
 """Problems: everything that the API refuses, as application/problem+json (RFC 9457).
 
-Raise one anywhere below a handler; the middleware answers it. `code` is stable and documented,
-`detail` and the messages are for people.
+Raise one anywhere below a handler; the middleware answers it. `code` is stable and documented, and
+`type` leads to what it means. Title, explanation and remedy are in the language that was asked for;
+`detail` and the messages, which speak of the very case, are in English.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
 from api.answers import encode
+from api.error_catalogue import TYPE, Entry, Language, Said, entry_of, said
 from api.shown import Shown
 from runtime.configuration import Fault, summary
 
 MEDIA_TYPE = "application/problem+json"
+
+# A test holds the catalogue to the codes of the source. Should one be missed, its request is
+# answered all the same.
+_UNNAMED = Entry((), ("request",), "Refused", "The request was refused.", "Read the detail.")
+
+
+class ShownFault(Shown):
+    """One thing that is wrong, and where; `title` says what its code means."""
+
+    path: str
+    code: str
+    message: str
+    title: str
 
 
 class ShownProblem(Shown):
@@ -33,8 +47,10 @@ class ShownProblem(Shown):
     status: int
     code: str
     detail: str
+    explanation: str
+    remedy: str
     request_id: str
-    errors: list[Fault] = Field(default_factory=list)
+    errors: list[ShownFault] = Field(default_factory=list)
 
 
 class Problem(Exception):  # noqa: N818 (the word of RFC 9457)
@@ -56,21 +72,40 @@ class Problem(Exception):  # noqa: N818 (the word of RFC 9457)
         self.errors = errors
         self.headers = headers or {}
 
-    def answer(self, request_id: str) -> web.Response:
-        """Write the problem as a response."""
+    def answer(self, request_id: str, language: Language = "en") -> web.Response:
+        """Write the problem as a response, in a language."""
+        words = _said(self.code, language)
         body: dict[str, Any] = {
-            "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "type": f"{TYPE}{self.code}",
+            "title": words.title,
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
+            "explanation": words.explanation,
+            "remedy": words.remedy,
             "request_id": request_id,
         }
         if self.errors:
-            body["errors"] = self.errors
+            body["errors"] = [
+                {
+                    "path": fault.path,
+                    "code": fault.code,
+                    "message": fault.message,
+                    "title": _said(fault.code, language).title,
+                }
+                for fault in self.errors
+            ]
+        spoken = {"Content-Language": language, "Vary": "Accept-Language"}
         return web.Response(
-            body=encode(body), status=self.status, content_type=MEDIA_TYPE, headers=self.headers
+            body=encode(body),
+            status=self.status,
+            content_type=MEDIA_TYPE,
+            headers={**spoken, **self.headers},
         )
+
+
+def _said(code: str, language: Language) -> Said:
+    return said(entry_of(code) or _UNNAMED, language)
 
 
 def not_found(what: str) -> Problem:

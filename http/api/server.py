@@ -34,6 +34,7 @@ from api import (
     custom_fields,
     enrolments,
     erasure,
+    errors_shown,
     events,
     executions,
     files,
@@ -148,6 +149,7 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
+    *errors_shown.PUBLIC_ROUTES,
     *files.PUBLIC_ROUTES,
     *twilio.PUBLIC_ROUTES,
     *unsubscribe.PUBLIC_ROUTES,
@@ -156,7 +158,7 @@ PUBLIC_ROUTES: Final[tuple[PublicRoute, ...]] = (
     *messenger.PUBLIC_ROUTES,
     *notifications_live.PUBLIC_ROUTES,
 )
-"""What providers call back and what links in messages lead to."""
+"""What errors mean, what providers call back, and what links in messages lead to."""
 
 OPERATIONAL: Final[tuple[PublicRoute, ...]] = (*health.DESCRIBED, *metrics.DESCRIBED)
 """What is described beside them; `add_health` and `add_metrics` serve it."""

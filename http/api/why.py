@@ -11,6 +11,8 @@ from aiohttp import web
 from api.access import Permission
 from api.answers import answer
 from api.calls import Call, Route
+from api.error_catalogue import Language, language_of
+from api.errors_shown import ShownError, headers_of, meaning_of
 from api.fields import Object
 from api.problems import not_found
 from api.shown import Shown
@@ -23,7 +25,8 @@ queries = load("api_why")
 class ShownReason(Shown):
     """What became of one thing that was to leave the house; `decision` is its decision record.
 
-    `delivery_status`: how far it has come since it went out.
+    `delivery_status`: how far it has come since it went out; `meaning`: what the code means, in the
+    language asked for.
     """
 
     effect_id: UUID
@@ -31,19 +34,24 @@ class ShownReason(Shown):
     status: str
     delivery_status: str | None
     code: str | None
+    meaning: ShownError | None
     until: datetime | None
     why: str
     decision: Object | None
 
 
 class ShownWhy(Shown):
-    """Why a step is as it is: `why` in plain words, `until` when that may change."""
+    """Why a step is as it is: `why` in plain words, `until` when that may change.
+
+    `meaning`: what the code means and what to do, in the language asked for.
+    """
 
     step_id: UUID
     execution_id: UUID
     action_type: str | None
     status: str
     code: str | None
+    meaning: ShownError | None
     until: datetime | None
     why: str
     effects: list[ShownReason]
@@ -65,22 +73,26 @@ async def _read(call: Call, execution_id: UUID | None) -> web.Response:
         if step is None:
             raise not_found("step")
         effects = await db.fetch(queries.effects, call.account_id, step["id"])
-    reasons = [_reason(effect, step["now"]) for effect in effects]
+    language = language_of(call.request.headers.get("Accept-Language"))
+    reasons = [_reason(effect, step["now"], language) for effect in effects]
+    code = step["skip_reason"] or step["error_code"]
     return answer(
         {
             "step_id": step["id"],
             "execution_id": step["execution_id"],
             "action_type": step["action_type"],
             "status": step["status"],
-            "code": step["skip_reason"] or step["error_code"],
+            "code": code,
+            "meaning": meaning_of(code, language),
             "until": _until(step, reasons),
             "why": _why(step, effects, reasons),
             "effects": reasons,
-        }
+        },
+        headers=headers_of(language),
     )
 
 
-def _reason(effect: Any, now: datetime) -> dict[str, Any]:
+def _reason(effect: Any, now: datetime, language: Language) -> dict[str, Any]:
     is_held = effect["status"] == "pending" and effect["held_until"] is not None
     return {
         "effect_id": effect["id"],
@@ -88,6 +100,7 @@ def _reason(effect: Any, now: datetime) -> dict[str, Any]:
         "status": effect["status"],
         "delivery_status": effect["delivery_status"],
         "code": effect["error_code"],
+        "meaning": meaning_of(effect["error_code"], language),
         "until": effect["held_until"] if is_held else _open_until(effect),
         "why": of_effect(effect, now),
         "decision": effect["decision"],
