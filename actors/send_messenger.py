@@ -180,6 +180,9 @@ ACTION = ActionType(
     gives={
         "sid": "the id that Facebook gave the message",
         "status": "sent, or recorded where the account is in test mode",
+        "to": "page and person, in test mode",
+        "messaging_type": "its messaging type, in test mode",
+        "is_test": "true in test mode",
     },
     refers={"page_id": "page"},
 )
