@@ -133,6 +133,46 @@ async def test_a_name_is_judged_by_the_address_that_is_connected_to(
     assert len(asked) == 2
 
 
+async def test_a_name_with_an_address_inside_among_others_does_not_lead_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    real = socket.getaddrinfo
+
+    async def secret(request: web.Request) -> web.Response:
+        calls.append(request.path)
+        return web.Response(text="SECRET")
+
+    def resolve(host: str, port: int, *rest: Any, **more: Any) -> Any:
+        if host != "several.test":
+            return real(host, port, *rest, **more)
+        place = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*place, (address, port)) for address in ("10.0.0.1", "127.0.0.1")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    async with serving(secret) as place:
+        port = place.rpartition(":")[2]
+        result = await send(Request("GET", f"http://several.test:{port}/", timeout_seconds=5))
+    assert code(result) == "address_not_allowed"
+    assert calls == []
+
+
+async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would connect where we must not, and would see what is sent."""
+    calls = []
+
+    async def proxy(request: web.Request) -> web.Response:
+        calls.append(request.path)
+        return web.Response(text="proxied")
+
+    async with serving(proxy) as place:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://{place}")
+        result = await send(Request("GET", "http://10.0.0.1/", timeout_seconds=5))
+    assert code(result) == "address_not_allowed"
+    assert calls == []
+
+
 async def test_a_host_inside_is_reached_when_the_settings_allow_it_and_only_that() -> None:
     async with serving(echo) as place, serving(echo) as other:
         assert replied(await send(Request("GET", f"http://{place}/"), place)).status == 200

@@ -109,6 +109,8 @@ FOR_EVER = [
     "await null; while (true) {}",
     "return {toJSON() { while (true) {} }}",
     "throw {get a() { while (true) {} }}",
+    "return new Proxy({}, {ownKeys() { while (true) {} }})",
+    "throw new Proxy(new Error('x'), {get() { while (true) {} }})",
     "/(a+)+$/.test('a'.repeat(40) + 'b')",
     "await new Promise(r => setTimeout(r, 1e9))",
     "const f = () => setTimeout(f, 0); f(); await new Promise(() => {})",
