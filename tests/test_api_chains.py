@@ -70,7 +70,7 @@ def test_the_rows_that_change_are_those_that_must(steps: list[tuple[Any, ...]]) 
             continue
         whole = rows_of(orders)
         table = {id_: table.get(id_, whole[id_]) for id_ in whole}
-        for link in chains.changed(table.values(), orders):
+        for link in chains.changed(table.values(), chains.links(orders)):
             assert table[link.id] != whole[link.id]
             table[link.id] = whole[link.id]
         assert table == whole

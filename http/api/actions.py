@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,9 +25,12 @@ from api.calls import Call, Route
 from api.chains import Row
 from api.drafts import Draft, open_draft, read_draft
 from api.etags import check_match, tagged
+from api.gathered_drafts import DRAFTS, Addition
+from api.gathered_drafts import add as add_actions
 from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Listing
 from runtime.configuration import Fault
+from runtime.database import Connection
 from runtime.definition_checks import RELATED
 from runtime.ids import new_id
 from runtime.registry import ActionType, Registry
@@ -55,27 +59,39 @@ async def create(call: Call) -> web.Response:
     config = new.action_config or {}
     if call.attempt is None and config.get(RELATED) is None:
         # Without a lock first: most drafts are changed by one person at a time.
-        async with call.connection() as db:
-            shown = await _create(call, await read_draft(call, db), new)
+        shown = await _create(call, await read_draft(call), new, call.request.app[DRAFTS].add)
     if shown is None:
         async with call.transaction() as db:
-            shown = await _create(call, await open_draft(call, db), new)
+            shown = await _create(call, await open_draft(call, db), new, partial(_add_one, db))
     assert shown is not None, "nobody changes what we have locked"
     location = {"Location": f"{call.request.path}/{shown['id']}"}
     return answer(shown, 201, {**location, **tagged(shown)})
 
 
-async def _create(call: Call, draft: Draft, new: NewAction) -> dict[str, Any] | None:
+async def _create(
+    call: Call, draft: Draft, new: NewAction, add: Callable[[Addition], Awaitable[bool]]
+) -> dict[str, Any] | None:
     """Check and write an action; None, and nothing written, if the draft was changed meanwhile."""
     draft.check_match(call)
     type_ = action_configs.action_type(call.services.registry, new.action_type)
     given = action_configs.defaults(type_) if new.action_config is None else new.action_config
     id_ = new_id()
     config = await _ready(call, draft, type_, given, id_)
-    row, orders = await _placed(draft, new, id_, config)
+    row, orders, links = await _placed(draft, new, id_, config)
     draft_checks.check_order({**draft.actions, id_: row}, orders, row)
     shown = show(row, call.services.registry)
-    return shown if await _insert(call, draft, row, orders, shown) else None
+    addition = Addition(
+        call.account_id,
+        draft.revision,
+        row,
+        chains.changed(draft.actions.values(), links),
+        call.change("action.created", ("action", id_), None, shown),
+    )
+    return shown if await add(addition) else None
+
+
+async def _add_one(db: Connection, addition: Addition) -> bool:
+    return bool(await add_actions(db, [addition]))
 
 
 async def _ready(
@@ -100,8 +116,8 @@ async def _ready(
 
 async def _placed(
     draft: Draft, new: NewAction, id_: UUID, config: dict[str, Any]
-) -> tuple[Row, chains.Orders]:
-    """Give the row that a new action is to have, and the orders with it in them."""
+) -> tuple[Row, chains.Orders, dict[UUID, chains.Link]]:
+    """Give the row that a new action is to have, and the orders and links with it in them."""
     draft.check_room()
     draft.check_fallback(new.fallback_action_id)
     await draft.check_branch(new.branch_id)
@@ -112,7 +128,8 @@ async def _placed(
         previous_id=new.previous_action_id,
         branch_id=new.branch_id,
     )
-    link = chains.links(orders)[id_]
+    links = chains.links(orders)
+    link = links[id_]
     x, y = canvas(new.canvas_position)
     row = {
         "id": id_,
@@ -132,41 +149,7 @@ async def _placed(
         "created_at": draft.now,
         "updated_at": draft.now,
     }
-    return row, orders
-
-
-async def _insert(
-    call: Call, draft: Draft, row: Row, orders: chains.Orders, shown: dict[str, Any]
-) -> asyncpg.Record | None:
-    _, _, *change = call.change("action.created", ("action", row["id"]), None, shown)
-    return await draft.db.fetchrow(
-        queries.add_action_in_place,
-        row["id"],
-        draft.account_id,
-        *(row[column] for column in _WRITTEN),
-        call.caller.user_id,
-        *chains.columns(chains.changed(draft.actions.values(), orders)),
-        *change,
-        draft.revision,
-    )
-
-
-_WRITTEN: Final = (
-    "workflow_id",
-    "action_type",
-    "action_config",
-    "position",
-    "previous_action_id",
-    "next_action_id",
-    "branch_id",
-    "is_enabled",
-    "on_failure",
-    "fallback_action_id",
-    "key",
-    "canvas_x",
-    "canvas_y",
-    "created_at",
-)
+    return row, orders, links
 
 
 def canvas(position: CanvasPosition | None) -> tuple[float | None, float | None]:

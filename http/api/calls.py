@@ -127,12 +127,6 @@ class Call:
         if self.attempt is not None:
             self.attempt.is_committed = True
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection outside of a transaction: each statement is committed by itself."""
-        async with self.services.turns, self.pool.acquire() as db:
-            yield db
-
     async def ring(
         self, families: Iterable[str] = (), *, events: bool = False, operations: bool = False
     ) -> None:

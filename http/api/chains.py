@@ -40,21 +40,23 @@ def orders_of(rows: Iterable[Row]) -> Orders:
 
 def links(orders: Orders) -> dict[UUID, Link]:
     """Compute positions and links from the orders."""
-    found = {}
-    for branch_id, ids in orders.items():
-        for position, id_ in enumerate(ids):
-            previous_id = ids[position - 1] if position else None
-            next_id = ids[position + 1] if position + 1 < len(ids) else None
-            found[id_] = Link(id_, branch_id, position, previous_id, next_id)
+    return {
+        id_: Link(id_, branch_id, position, previous_id, next_id)
+        for branch_id, ids in orders.items()
+        for position, (id_, previous_id, next_id) in enumerate(
+            zip(ids, [None, *ids], [*ids[1:], None], strict=False)
+        )
+    }
+
+
+def changed(rows: Iterable[Row], after: Mapping[UUID, Link]) -> list[Link]:
+    """Give the links that the rows are to have, of those that it moves or links differently."""
+    found = []
+    for row in rows:
+        link = after.get(row["id"])
+        if link is not None and link != _link(row):
+            found.append(link)
     return found
-
-
-def changed(rows: Iterable[Row], orders: Orders) -> list[Link]:
-    """Give the links of those rows that the new orders move or link differently."""
-    after = links(orders)
-    return [
-        after[row["id"]] for row in rows if row["id"] in after and after[row["id"]] != _link(row)
-    ]
 
 
 def columns(links: Sequence[Link]) -> tuple[list[Any], ...]:
@@ -62,8 +64,9 @@ def columns(links: Sequence[Link]) -> tuple[list[Any], ...]:
     return tuple(list(column) for column in zip(*links, strict=True)) or ([], [], [], [], [])
 
 
-def _link(row: Row) -> Link:
-    return Link(
+def _link(row: Row) -> tuple[Any, ...]:
+    """What `Link` holds; a plain tuple, since it is made of every row at every change."""
+    return (
         row["id"],
         row["branch_id"],
         row["position"],

@@ -1,7 +1,7 @@
 """Who asks: the caller that a bearer token or a JWT speaks for, within the limits on requests.
 
-A token costs one query by a unique index in every request, and none of it is cached:
-what is revoked, expired or demoted ends with the next request.
+A token is looked up in every request, for all requests that came meanwhile in one query by a unique
+index, and none of it is cached: what is revoked, expired or demoted ends with the next request.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -18,6 +18,7 @@ import asyncpg
 from aiohttp import web
 
 from api.access import Caller, Permission, permissions_of
+from api.gathering import Gathering
 from api.problems import Problem
 from api.rate_limits import RateLimit
 from api.signed_tokens import (
@@ -34,6 +35,7 @@ from sql import load
 queries = load("access")
 
 MOST_KNOWN: Final = 10_000
+MOST_AT_ONCE: Final = 500
 _BEARER: Final = re.compile(r"[Bb]earer +([A-Za-z0-9._~+/=-]{1,8000}) *")
 _ALL: Final = frozenset(map(str, Permission))
 _TOKEN: Final = re.compile(TOKEN_PATTERN)
@@ -51,6 +53,7 @@ class Gate:
         failures = settings.api_failures_per_minute
         self._failures = RateLimit("address", failures / 60, max(1, failures))
         self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._callers = Gathering(self._callers_of_tokens, MOST_AT_ONCE, alone=())
 
     async def identify(self, request: web.Request) -> Caller:
         """Find the caller of a request; a 401 Problem without a credential that is valid now.
@@ -95,8 +98,7 @@ class Gate:
 
     async def _find(self, credential: str, key: bytes) -> Caller:
         if _TOKEN.fullmatch(credential):
-            async with self._turns:
-                row = await self._pool.fetchrow(queries.caller_of_token, key)
+            row = await self._callers.bring(key)
             if row is None:
                 raise _invalid("token_invalid", "The access token is unknown, expired or revoked.")
             return _caller(row, row["scopes"], token_id=row["token_id"], expires=row["expires_at"])
@@ -115,6 +117,12 @@ class Gate:
         if row is None:
             raise _invalid("jwt_invalid", "The JWT speaks for nobody whom we know.")
         return _caller(row, claims.scopes, jwt_id=claims.id, expires=claims.expires_at)
+
+    async def _callers_of_tokens(self, keys: Sequence[bytes]) -> Sequence[asyncpg.Record | None]:
+        async with self._turns:
+            rows = await self._pool.fetch(queries.callers_of_tokens, list(set(keys)))
+        found = {row["token_sha256"]: row for row in rows}
+        return [found.get(key) for key in keys]
 
     def _refuse_guessers(self, address: str) -> None:
         if self._failures.is_on:

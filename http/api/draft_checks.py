@@ -37,6 +37,9 @@ workflow_queries = load("api_workflows")
 
 Row = Mapping[str, Any]
 
+Reader = Connection | asyncpg.Pool
+"""A connection, in a transaction or not; or the pool."""
+
 Starts = list[tuple[str, ActionType, Mapping[str, Any]]]
 """Configs with the paths at which they stand."""
 
@@ -51,7 +54,7 @@ _WORDS: Final = {"custom_field": "custom field"}
 
 
 async def faults_of_config(
-    call: Call, db: Connection, type_: ActionType, config: Mapping[str, Any], others: Iterable[Row]
+    call: Call, db: Reader, type_: ActionType, config: Mapping[str, Any], others: Iterable[Row]
 ) -> list[Fault]:
     """Check a config that is to be saved, beside the live actions of its workflow."""
     prefix, rows = "action_config", list(others)
@@ -67,7 +70,7 @@ async def faults_of_config(
 
 
 async def faults_of_graph(
-    call: Call, db: Connection, rows: Sequence[Row], branch_ids: Iterable[UUID]
+    call: Call, db: Reader, rows: Sequence[Row], branch_ids: Iterable[UUID]
 ) -> list[Fault]:
     """Check actions {id, action_type, key, config} that are to replace a draft, in their order.
 
@@ -110,7 +113,7 @@ def check_order(rows: Mapping[UUID, Row], orders: Orders, row: Row) -> None:
 
 
 async def broken_of(
-    call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Record]
+    call: Call, db: Reader, rows: Sequence[asyncpg.Record]
 ) -> dict[UUID, list[Fault]]:
     """Find what became wrong about saved actions, by action; paths are those within the config.
 
@@ -143,7 +146,7 @@ def _no_branch(prefix: str) -> Fault:
     return Fault(f"{prefix}.{TIMEOUT_BRANCH}", "branch_unknown", message)
 
 
-async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> list[Fault]:
+async def faults_of_draft(call: Call, db: Reader, rows: Sequence[Row]) -> list[Fault]:
     """Check all actions of a draft that is to be activated; one query for all rows they name."""
     registry = call.services.registry
     earlier = earlier_ids(rows)
@@ -171,7 +174,7 @@ async def faults_of_draft(call: Call, db: Connection, rows: Sequence[Row]) -> li
 
 
 async def _mail_faults(
-    call: Call, db: Connection, referents: Sequence[tuple[str, Sequence[Referent]]]
+    call: Call, db: Reader, referents: Sequence[tuple[str, Sequence[Referent]]]
 ) -> list[Fault]:
     """Marketing mail needs the account's postal address (15 U.S.C. 7704(a)(5)(A)(iii))."""
     used = [(f"{p}.{one.path}", one) for p, found in referents for one in found]
@@ -192,7 +195,7 @@ async def _mail_faults(
 
 
 async def _row_faults(
-    call: Call, db: Connection | asyncpg.Pool, referents: Sequence[tuple[str, Sequence[Referent]]]
+    call: Call, db: Reader, referents: Sequence[tuple[str, Sequence[Referent]]]
 ) -> list[Fault]:
     wanted = [one for _, found in referents for one in found]
     missing = {(one.kind, one.target) for one in await missing_rows(db, call.account_id, wanted)}
@@ -207,7 +210,7 @@ async def _row_faults(
     ]
 
 
-async def _step_faults(call: Call, db: Connection, starts: Starts) -> list[Fault]:
+async def _step_faults(call: Call, db: Reader, starts: Starts) -> list[Fault]:
     """Whether actions that begin at a certain step of a campaign name one of its workflow."""
     named = [
         (prefix, UUID(config["campaign_id"]), UUID(config["step_id"]))
@@ -236,7 +239,7 @@ def _is_id(value: Any) -> bool:
         return False
 
 
-async def _custom_field_keys(db: Connection | asyncpg.Pool, account_id: UUID) -> list[str]:
+async def _custom_field_keys(db: Reader, account_id: UUID) -> list[str]:
     return [row["key"] for row in await db.fetch(queries.custom_field_keys, account_id)]
 
 
@@ -273,7 +276,7 @@ def _related_faults(
 
 
 async def _branch_faults(
-    call: Call, db: Connection, config: Mapping[str, Any], prefix: str
+    call: Call, db: Reader, config: Mapping[str, Any], prefix: str
 ) -> list[Fault]:
     try:
         branch_id = UUID(config.get(TIMEOUT_BRANCH) or "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +19,7 @@ from api.action_configs import free_key
 from api.calls import Call
 from api.chains import Orders, Row
 from api.etags import check_match
+from api.gathered_drafts import DRAFTS
 from api.problems import conflict, invalid, not_found
 from runtime.configuration import Fault
 from runtime.database import Connection
@@ -29,7 +30,7 @@ workflow_queries = load("api_workflows")
 
 MOST_ACTIONS: Final = 50
 
-# The queries give so many columns of the workflow before those of the action.
+# The SQL function open_draft gives so many columns of the workflow before those of the action.
 _OF_THE_WORKFLOW: Final = 4
 
 
@@ -37,12 +38,13 @@ _OF_THE_WORKFLOW: Final = 4
 class Draft:
     """The live actions of a workflow, in order; `now` is the instant of the change.
 
-    `workflow` is the workflow's id and the instant of the change before this one.
+    `workflow` is the workflow's id and the instant of the change before this one. `db` is the pool
+    for a draft that was read without a lock.
     """
 
     account_id: UUID
     workflow_id: UUID
-    db: Connection
+    db: Connection | asyncpg.Pool
     now: datetime
     revision: int
     workflow: Row
@@ -95,7 +97,7 @@ class Draft:
 
     async def arrange(self, orders: Orders) -> None:
         """Write the positions and links that new orders bring, in one statement."""
-        links = chains.changed(self.actions.values(), orders)
+        links = chains.changed(self.actions.values(), chains.links(orders))
         if links:
             columns = chains.columns(links)
             await self.db.execute(queries.link_actions, self.account_id, *columns, self.now)
@@ -109,39 +111,38 @@ class Draft:
 
 async def open_draft(call: Call, db: Connection) -> Draft:
     """Lock the workflow of the path and read its actions; 404 or 409 as `lock_to_edit` says."""
-    return await _draft(call, db, queries.open_draft)
+    rows = await db.fetch(queries.open_draft, call.account_id, call.id("workflow_id"))
+    draft = _draft(call, db, rows)
+    names = list(rows[0].keys())[_OF_THE_WORKFLOW:]
+    actions = [dict(zip(names, row[_OF_THE_WORKFLOW:], strict=True)) for row in rows]
+    draft.actions.update((row["id"], row) for row in actions if row["id"] is not None)
+    return draft
 
 
-async def read_draft(call: Call, db: Connection) -> Draft:
+async def read_draft(call: Call) -> Draft:
     """The same without a lock, for who writes in one statement that asks for the revision read.
 
     Gives of the actions only where they stand, their types and keys: configs may be large.
     """
-    return await _draft(call, db, queries.draft)
+    drafts = call.request.app[DRAFTS]
+    rows = await drafts.read(call.account_id, call.id("workflow_id"))
+    draft = _draft(call, call.pool, rows)
+    draft.actions.update((row["id"], cast("Row", row)) for row in rows if row["id"] is not None)
+    return draft
 
 
-async def _draft(call: Call, db: Connection, query: str) -> Draft:
-    workflow_id = call.id("workflow_id")
-    rows = await db.fetch(query, call.account_id, workflow_id)
+def _draft(call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Record]) -> Draft:
+    """Make a draft that lacks its actions yet."""
     if not rows:
         raise not_found("workflow")
-    lock = rows[0]
-    workflows.check_editable(lock["status"])
+    workflow_id, first = call.id("workflow_id"), rows[0]
+    workflows.check_editable(first["status"])
     return Draft(
         call.account_id,
         workflow_id,
         db,
-        lock["changed_at"],
-        lock["revision"],
-        {"id": workflow_id, "updated_at": lock["was_updated_at"]},
-        _actions(rows),
+        first["changed_at"],
+        first["revision"],
+        {"id": workflow_id, "updated_at": first["was_updated_at"]},
+        {},
     )
-
-
-def _actions(rows: Sequence[asyncpg.Record]) -> dict[UUID, Row]:
-    names = list(rows[0].keys())[_OF_THE_WORKFLOW:]
-    return {
-        row["id"]: dict(zip(names, row[_OF_THE_WORKFLOW:], strict=True))
-        for row in rows
-        if row["id"] is not None
-    }

@@ -1,13 +1,14 @@
 """Requests whose work is done together: what comes while a batch is at work is the next batch.
 
-A newsletter is opened by thousands within minutes, and a provider calls back five times for each
-call. So what such requests of one process bring goes through one task and one connection, as many
-at once as have come.
+A newsletter is opened by thousands within minutes, a provider calls back five times for each call,
+and every request asks whose its token is. So what such requests of one process bring goes through
+one task and one connection, as many at once as have come. Who comes alone does not wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -24,8 +25,10 @@ class FullError(Exception):
 class Gathering(Generic[Asked, Given]):
     """Has `act` done for what requests bring, for many of them at once.
 
-    `act` gives one answer for each, in their order. Where it raises, each is tried alone, so that a
-    bad one takes no other along; what is raised then is what its own request gets.
+    `act` gives one answer for each, in their order. It begins after the request came, so what it
+    reads is no older than the request. Where it raises one of the errors `alone`, each is tried
+    alone, so that a bad one takes no other along; what is raised then is what its own request gets.
+    Any other error is everybody's.
     """
 
     def __init__(
@@ -33,8 +36,11 @@ class Gathering(Generic[Asked, Given]):
         act: Callable[[Sequence[Asked]], Awaitable[Sequence[Given]]],
         most_at_once: int,
         most_waiting: int = MOST_WAITING,
+        *,
+        alone: tuple[type[Exception], ...] = (Exception,),
     ) -> None:
         self._act = act
+        self._alone = alone
         self._most_at_once = most_at_once
         self._most_waiting = most_waiting
         self._waiting: list[tuple[Asked, asyncio.Future[Given]]] = []
@@ -53,7 +59,8 @@ class Gathering(Generic[Asked, Given]):
         answer: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work())
+            # The work is not that of the request that happens to begin it: nor are its log lines.
+            self._task = asyncio.create_task(self._work(), context=contextvars.Context())
         return answer
 
     async def end(self) -> None:
@@ -73,11 +80,13 @@ class Gathering(Generic[Asked, Given]):
         try:
             given = await self._act([asked for asked, _ in part])
         except Exception as error:  # noqa: BLE001 - its own request gets it
-            if len(part) > 1:
+            if len(part) > 1 and isinstance(error, self._alone):
                 for one in part:
                     await self._do([one])
-            elif not part[0][1].done():
-                part[0][1].set_exception(error)
+                return
+            for _, answer in part:
+                if not answer.done():
+                    answer.set_exception(error)
             return
         for (_, answer), one_given in zip(part, given, strict=True):
             if not answer.done():  # whoever asked may have gone

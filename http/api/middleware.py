@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from api.error_catalogue import language_of
+from api.gathering import FullError
 from api.problems import Problem
 from api.request_keys import LIMITS, REQUEST_ID
 from runtime import log
@@ -29,6 +30,7 @@ _UNAVAILABLE: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.TransactionRollbackError,
     TimeoutError,
+    FullError,
 )
 
 _CODES: Final = {404: "route_not_found", 405: "method_not_allowed", 413: "body_too_large"}

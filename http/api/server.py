@@ -85,6 +85,7 @@ from api.calls import (
 )
 from api.credentials import Gate
 from api.docs import docs_of
+from api.gathered_drafts import DRAFTS, GatheredDrafts
 from api.health import add_health
 from api.mail_readers import READERS, Readers
 from api.metrics import add_metrics
@@ -215,6 +216,7 @@ def create_app(
         turns,
     )
     app[LINK_KEYS] = LinkKeys(house)
+    app[DRAFTS] = GatheredDrafts(pool, turns)
 
     async def ring_bells(bells: Bells) -> None:
         await ring_after(app[SERVICES], bells)

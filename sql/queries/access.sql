@@ -1,9 +1,9 @@
--- name: caller_of_token
--- Who a token speaks for; nothing if it is unknown, expired or revoked, or its user deactivated.
-SELECT t.id AS token_id, t.account_id, t.user_id, u.role, t.scopes, t.expires_at
+-- name: callers_of_tokens
+-- Who tokens speak for; nothing for one unknown, expired or revoked, or whose user is deactivated.
+SELECT t.token_sha256, t.id AS token_id, t.account_id, t.user_id, u.role, t.scopes, t.expires_at
 FROM api_tokens t
 JOIN users u ON u.account_id = t.account_id AND u.id = t.user_id
-WHERE t.token_sha256 = $1
+WHERE t.token_sha256 = ANY ($1::bytea[])
   AND t.revoked_at IS NULL
   AND u.deactivated_at IS NULL
   AND (t.expires_at IS NULL OR t.expires_at > (SELECT current_instant()));

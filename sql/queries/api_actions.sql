@@ -11,15 +11,20 @@ ORDER BY a.branch_id NULLS FIRST, a.position;
 -- Lock a workflow to change it, and give its live actions.
 SELECT d.* FROM open_draft($1, $2) d;
 
--- name: draft
--- Where the live actions of a workflow stand, without a lock: true of this revision only.
-SELECT w.status, current_instant() AS changed_at, w.updated_at AS was_updated_at, w.revision,
+-- name: drafts
+-- Where the live actions of workflows stand, without a lock: true of these revisions only. One row
+-- without an action (id is NULL) for a workflow that has none.
+SELECT w.account_id AS of_account, w.id AS of_workflow, w.status,
+    (SELECT current_instant()) AS changed_at, w.updated_at AS was_updated_at, w.revision,
     a.id, a.action_type, a.key, a.position, a.previous_action_id, a.next_action_id, a.branch_id
-FROM workflows w
-LEFT JOIN workflow_actions a
-    ON a.account_id = w.account_id AND a.workflow_id = w.id AND a.deleted_at IS NULL
-WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL
-ORDER BY a.branch_id NULLS FIRST, a.position;
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (account_id, id)
+JOIN workflows w
+    ON w.account_id = wanted.account_id AND w.id = wanted.id AND w.deleted_at IS NULL
+LEFT JOIN LATERAL (
+    SELECT one.* FROM workflow_actions one
+    WHERE one.account_id = w.account_id AND one.workflow_id = w.id AND one.deleted_at IS NULL
+    ORDER BY one.branch_id NULLS FIRST, one.position
+) a ON true;
 
 -- name: action
 -- One live action.
@@ -40,30 +45,65 @@ RETURNING id, workflow_id, action_type, action_config, position, previous_action
     next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
     canvas_x, canvas_y, created_at, updated_at;
 
--- name: add_action_in_place
--- Write a new action, link its neighbours to it and log it, in one round trip; nothing of it, and
--- no row, if the draft is no longer at the revision ($31) at which it was read.
-WITH held AS (
+-- name: add_actions
+-- Write new actions, at most one for a workflow, link their neighbours to them and log it, in one
+-- round trip. Nothing of one, and no row, if its draft is no longer at the revision at which it was
+-- read, or is locked: a batch must not wait for whoever edits one of its drafts.
+WITH new AS (
+    SELECT n.*
+    FROM unnest(
+        $1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::text[], $6::jsonb[], $7::integer[],
+        $8::uuid[], $9::uuid[], $10::uuid[], $11::boolean[], $12::text[], $13::uuid[], $14::text[],
+        $15::float8[], $16::float8[], $17::timestamptz[], $18::uuid[], $19::uuid[], $20::uuid[],
+        $21::text[], $22::text[], $23::text[], $24::text[], $25::uuid[], $26::text[], $27::text[]
+    ) AS n (
+        account_id, revision, id, workflow_id, action_type, action_config, position,
+        previous_action_id, next_action_id, branch_id, is_enabled, on_failure, fallback_action_id,
+        key, canvas_x, canvas_y, created_at, by_account, by_user, by_token, by_jwt, request_id,
+        change, entity_type, entity_id, before, after
+    )
+), open AS (
+    SELECT w.id
+    FROM new n
+    JOIN workflows w ON w.account_id = n.account_id AND w.id = n.workflow_id
+    WHERE w.revision = n.revision AND w.deleted_at IS NULL AND w.status IN ('draft', 'paused')
+    FOR NO KEY UPDATE OF w SKIP LOCKED
+), held AS (
     UPDATE workflows w
-    SET updated_at = $16, revision = w.revision + 1
-    WHERE w.account_id = $2 AND w.id = $3 AND w.revision = $31 AND w.deleted_at IS NULL
-        AND w.status IN ('draft', 'paused')
-    RETURNING w.id
+    SET updated_at = n.created_at, revision = w.revision + 1
+    FROM open o
+    JOIN new n ON n.workflow_id = o.id
+    WHERE w.account_id = n.account_id AND w.id = o.id AND w.revision = n.revision
+    RETURNING w.account_id, w.id
 ), linked AS (
     UPDATE workflow_actions a
     SET branch_id = l.branch_id, position = l.position, previous_action_id = l.previous_id,
-        next_action_id = l.next_id, updated_at = $16
-    FROM held, unnest($18::uuid[], $19::uuid[], $20::integer[], $21::uuid[], $22::uuid[])
-        AS l (id, branch_id, position, previous_id, next_id)
-    WHERE a.account_id = $2 AND a.id = l.id
+        next_action_id = l.next_id, updated_at = n.created_at
+    FROM unnest(
+        $28::uuid[], $29::uuid[], $30::uuid[], $31::uuid[], $32::integer[], $33::uuid[], $34::uuid[]
+    ) AS l (account_id, workflow_id, id, branch_id, position, previous_id, next_id)
+    JOIN held h ON h.account_id = l.account_id AND h.id = l.workflow_id
+    JOIN new n ON n.workflow_id = h.id
+    WHERE a.account_id = l.account_id AND a.id = l.id
+), logged AS (
+    INSERT INTO audit_log
+        (account_id, user_id, token_id, jwt_id, request_id, action, entity_type, entity_id,
+         before, after, at)
+    SELECT n.by_account, n.by_user, n.by_token, n.by_jwt, n.request_id, n.change, n.entity_type,
+        n.entity_id, n.before::jsonb, n.after::jsonb, (SELECT current_instant())
+    FROM held h
+    JOIN new n ON n.workflow_id = h.id
 )
 INSERT INTO workflow_actions
     (id, account_id, workflow_id, action_type, action_config, position, previous_action_id,
      next_action_id, branch_id, is_enabled, on_failure, fallback_action_id, key,
      canvas_x, canvas_y, created_at, updated_at, created_by)
-SELECT $1, $2, h.id, $4, $5::jsonb, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17
+SELECT n.id, n.account_id, n.workflow_id, n.action_type, n.action_config, n.position,
+    n.previous_action_id, n.next_action_id, n.branch_id, n.is_enabled, n.on_failure,
+    n.fallback_action_id, n.key, n.canvas_x, n.canvas_y, n.created_at, n.created_at, n.by_user
 FROM held h
-RETURNING record_change($2, $17, $23, $24, $25, $26, $27, $28, $29::text::jsonb, $30::text::jsonb);
+JOIN new n ON n.workflow_id = h.id
+RETURNING id;
 
 -- name: link_actions
 -- Give actions new places and links.
