@@ -1,4 +1,4 @@
-"""course.expiry: the timer that ends an access whose time is over."""
+"""course.expiry: the timer that ends an access whose time is over, or whose course is gone."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ async def fire(stage: Stage, timers: Sequence[Timer]) -> None:
     """End what has come to its end; progress stays."""
     rows = await stage.db.fetch(queries.expire, await hold(stage, timers), stage.now)
     for row in rows:
-        payload = {"grant_id": str(row["id"]), "expires_at": row["expires_at"].isoformat()}
-        emit(stage, "access_expired", row, payload)
+        if row["status"] == "expired":
+            told, more = "access_expired", {"expires_at": row["expires_at"].isoformat()}
+        else:
+            told, more = "access_revoked", {"reason": row["reason"], "lessons_forgotten": 0}
+        emit(stage, told, row, {"grant_id": str(row["id"]), **more})
 
 
 TIMER = TimerType("course.expiry", fire)

@@ -74,8 +74,7 @@ def _change(row: asyncpg.Record) -> str:
     if row["is_new"]:
         return "granted"
     # One that is over, and whose timer is yet to fire, is not left to end.
-    is_renewed = row["asked"] is not None and row["expires_at"] == row["asked"]
-    return "extended" if row["regrant"] == "extend" or is_renewed else "left"
+    return "extended" if row["regrant"] == "extend" or row["was_over"] else "left"
 
 
 def _outcome(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -330,6 +331,37 @@ async def test_an_opportunity_moves_with_history_and_event(
     for value in ("-1", "1.23456", "NaN", "1e30", "ten"):
         refusal = await admin.refused("POST", f"{API}/opportunities", body | {"value": value})
         assert [path for path, _ in refusal.faults] == ["value"]
+
+
+async def test_an_opportunity_is_worth_what_it_was_when_its_value_was_set(
+    admin: Caller, pool: asyncpg.Pool
+) -> None:
+    async def rate(per_euro: str) -> None:
+        rates = [{"currency": "USD", "valid_on": "2026-01-02", "per_euro": per_euro}]
+        await admin.put(f"{API}/currency-rates", {"rates": rates})
+
+    pipeline, contact = await a_pipeline(admin), await a_contact(admin)
+    body = {"name": "Deal", "contact_id": contact, "pipeline_id": pipeline["id"]}
+    await rate("1.25")
+    deal = await make(admin, "opportunities", **body, value="100", currency="EUR")
+
+    def worth(shown: dict[str, Any]) -> tuple[Any, ...]:
+        value: Any = shown["account_value"] and Decimal(shown["account_value"])
+        return value, shown["account_currency"], shown["rate_valid_on"]
+
+    assert worth(deal) == (125, "USD", "2026-01-02")
+    [told] = await events(pool, "opportunity_created")
+    assert told["opportunity_id"] == deal["id"]
+    assert Decimal(told["account_value"]) == 125
+    assert told["stage_id"] == deal["stage_id"]
+    path = f"opportunities/{deal['id']}"
+    await rate("2")
+    assert worth(await patch(admin, path, name="Larger deal")) == (125, "USD", "2026-01-02")
+    assert worth(await patch(admin, path, value="200")) == (400, "USD", "2026-01-02")
+    assert worth(await patch(admin, path, currency="USD")) == (200, "USD", None)
+    assert worth(await patch(admin, path, value=None)) == (None, None, None)
+    unknown = await make(admin, "opportunities", **body, value="5", currency="XAU")
+    assert worth(unknown) == (None, None, None)
 
 
 async def test_stages_are_made_renamed_put_in_order_and_deleted(admin: Caller) -> None:

@@ -149,6 +149,15 @@ async def test_an_account_s_own_rate_comes_before_the_bank_s_of_the_day(
     assert Decimal(theirs["account_value"]) == Decimal("1.25")
 
 
+async def test_what_is_worth_little_may_be_worth_more_than_a_value_can_be(
+    backstage: Backstage,
+) -> None:
+    account = await backstage.account()
+    await set_rate(backstage, "USD", "2026-01-01", "90000000000000")
+    euros = await worth(backstage, account, value="9999999999999999.9999", currency="EUR")
+    assert Decimal(euros["account_value"]) == Decimal("9999999999999999.9999") * 90000000000000
+
+
 async def test_without_a_rate_the_value_stays_as_it_is(backstage: Backstage) -> None:
     made = await worth(backstage, await backstage.account(), value=5, currency="CHF")
     assert (made["currency"], made["account_value"], made["account_currency"]) == (

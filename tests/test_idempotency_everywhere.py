@@ -55,6 +55,7 @@ ROWS: dict[str, dict[str, Any] | tuple[str, bytes] | None] = {
     f"{V1}/campaigns": {"name": "Autumn", "workflow_id": "workflow_id"},
     f"{V1}/courses": {"name": "Brazing"},
     f"{V1}/lessons": {"name": "Arcs", "course_id": "course_id"},
+    f"{V1}/contacts/{{contact_id}}/lessons/{{lesson_id}}/complete": None,
     f"{V1}/pipelines": {"name": "Support", "stages": ["New"]},
     OF_PIPELINE: {"name": "Won"},
     f"{OF_PIPELINE}/reorder": {"stage_ids": ["*"]},
@@ -101,8 +102,16 @@ PREPARED = {
     " where workflow_execution_id = $1 returning 1)"
     " update workflow_executions set status = 'failed', end_reason = 'refused',"
     " completed_at = current_instant() where id = $1",
+    f"{V1}/contacts/{{contact_id}}/lessons/{{lesson_id}}/complete": "with granted as (insert into"
+    " course_grants (id, account_id, course_id, contact_id, access_level, drip, granted_at)"
+    " select gen_random_uuid(), c.account_id, c.id, e.contact_id, 'full', true,"
+    " current_instant() from workflow_executions e, courses c where e.id = $1"
+    " returning account_id, course_id, contact_id)"
+    " insert into lesson_progress (account_id, course_id, lesson_id, contact_id, opened_at)"
+    " select g.account_id, g.course_id, l.id, g.contact_id, current_instant()"
+    " from granted g join lessons l on l.course_id = g.course_id",
 }
-"""What must have happened to an execution before."""
+"""What must have happened to an execution or its contact before."""
 
 SECRET = {f"{V1}/tokens", f"{V1}/webhook-secrets/rotate", f"{V1}/files/{{file_id}}/links"}
 

@@ -15,9 +15,20 @@ from api.bodies import Body
 from api.calls import Call, Route
 from api.fields import INT32_MAX, Name, left_out
 from api.lists import List, Page, page_of
-from api.problems import not_found
-from api.resources import Handlers, Resource, contact_queries, routes_of
+from api.problems import conflict, not_found
+from api.resources import (
+    Handlers,
+    Resource,
+    Values,
+    contact_queries,
+    emit,
+    lock_contact,
+    routes_of,
+)
 from api.shown import Shown
+from runtime.bells import Bells
+from runtime.clock import current_instant
+from runtime.database import Connection
 from sql import load
 
 queries = load("api_courses")
@@ -130,8 +141,17 @@ class ShownContactGrant(ShownGrant):
     progress: list[ShownProgress]
 
 
+async def _lock_out(call: Call, db: Connection, before: Values) -> None:
+    await db.execute(queries.lock_course_out, call.account_id, before["id"])
+
+
 COURSES: Final = Resource(
-    "course", "/api/v1/courses", queries, ("name", "regrant"), referred_by="id"
+    "course",
+    "/api/v1/courses",
+    queries,
+    ("name", "regrant"),
+    referred_by="id",
+    spare=_lock_out,
 )
 LESSONS: Final = Resource(
     "lesson",
@@ -167,7 +187,7 @@ async def change(call: Call) -> web.Response:
 
 
 async def delete(call: Call) -> web.Response:
-    """Delete a course; who has access to it loses it."""
+    """Delete a course; who has access to it loses it within moments (`access_revoked`)."""
     return await COURSES.delete(call)
 
 
@@ -212,6 +232,35 @@ async def list_contact_grants(call: Call) -> web.Response:
     return answer(await CONTACT_GRANTS.page(call.pool, page, call.account_id, contact_id))
 
 
+async def complete_lesson(call: Call) -> web.Response:
+    """Say that a contact has completed a lesson that is open to it.
+
+    The first time, its runs hear of it: `lesson_completed`, and with the last lesson of the course
+    `course_completed`.
+    """
+    contact_id, bells = call.id("contact_id"), Bells()
+    async with call.transaction() as db:
+        await lock_contact(db, call.account_id, contact_id)
+        lesson = await LESSONS.find(call, db)
+        now = await current_instant(db)
+        row = await db.fetchrow(
+            queries.complete_lesson, call.account_id, contact_id, lesson["id"], now
+        )
+        if row is None:
+            message = (
+                "The contact has no active access to the course, or the lesson is yet to open."
+            )
+            raise conflict("lesson_not_open", message)
+        if row["is_new"]:
+            course = {"course_id": str(row["course_id"])}
+            events = [(contact_id, "lesson_completed", {**course, "lesson_id": str(lesson["id"])})]
+            if row["is_last"]:
+                events.append((contact_id, "course_completed", course))
+            await emit(db, bells, call.account_id, events)
+    await call.ring(bells.families, events=bells.events)
+    return answer({name: row[name] for name in ShownProgress.model_fields})
+
+
 ROUTES: Final = (
     *routes_of(
         COURSES,
@@ -249,5 +298,13 @@ ROUTES: Final = (
         Permission.READ,
         parameters=ContactGrantPage,
         answers={200: page_of(ShownContactGrant)},
+    ),
+    Route(
+        "POST",
+        "/api/v1/contacts/{contact_id}/lessons/{lesson_id}/complete",
+        complete_lesson,
+        Permission.EDIT_CONTACTS,
+        answers={200: ShownProgress},
+        problems=frozenset({409}),
     ),
 )

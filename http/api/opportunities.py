@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
@@ -80,7 +80,11 @@ class OpportunityPage(Page):
 
 
 class ShownOpportunity(Shown):
-    """An opportunity; its value is a decimal written as text."""
+    """An opportunity; values are decimals written as text.
+
+    `account_value` is the value in the account's currency when it was last set, by the rates of
+    `rate_valid_on` (null: it needed none); null where no rate was known.
+    """
 
     id: UUID
     contact_id: UUID
@@ -90,6 +94,9 @@ class ShownOpportunity(Shown):
     name: str
     value: str | None
     currency: str | None
+    account_value: str | None
+    account_currency: str | None
+    rate_valid_on: date | None
     status: Status
     stage_entered_at: datetime
     created_at: datetime
@@ -127,9 +134,19 @@ async def _find_place(
 
 
 def _happened(before: Values | None, after: Values) -> Happened:
-    if before is None or before["stage_id"] == after["stage_id"]:
+    if before is None:
+        return [("opportunity_created", _told(after))]
+    if before["stage_id"] == after["stage_id"]:
         return ()
     return [("stage_changed", told_of_move(before, after))]
+
+
+def _told(made: Values) -> dict[str, str | None]:
+    """Say of a new opportunity what create_opportunity says."""
+    texts = ("pipeline_id", "stage_id", "name", "value", "currency")
+    worth = ("account_value", "account_currency", "rate_valid_on")
+    told = {name: None if made[name] is None else str(made[name]) for name in (*texts, *worth)}
+    return {"opportunity_id": str(made["id"]), **told}
 
 
 def told_of_move(before: Values, after: Values) -> dict[str, str]:

@@ -23,15 +23,24 @@ VALUES ($1, $2, $4, $5, $3, $3);
 UPDATE courses c SET name = $4, regrant = $5, updated_at = $3
 WHERE c.account_id = $1 AND c.id = $2;
 
+-- name: lock_course_out
+-- Wait for whoever grants access to a course, and keep others from it until the commit.
+SELECT FROM courses c WHERE c.account_id = $1 AND c.id = $2 FOR UPDATE;
+
 -- name: delete_course
--- Delete a course and end the access to it; its row stays for what was granted.
-WITH ended AS (
-    UPDATE course_grants g
-    SET status = 'revoked', ended_at = (SELECT current_instant()), reason = 'The course was deleted.'
-    WHERE g.account_id = $1 AND g.course_id = $2 AND g.status = 'active'
+-- Delete a course; timers end the access to it at once. Its row stays for what was granted.
+WITH deleted AS (
+    UPDATE courses c SET deleted_at = (SELECT current_instant())
+    WHERE c.account_id = $1 AND c.id = $2
 )
-UPDATE courses c SET deleted_at = (SELECT current_instant())
-WHERE c.account_id = $1 AND c.id = $2;
+INSERT INTO timers (account_id, kind, due_at, payload, dedupe_key)
+SELECT g.account_id, 'course.expiry', (SELECT current_instant()),
+    jsonb_build_object('grant_id', g.id), g.id::text
+FROM course_grants g
+WHERE g.account_id = $1 AND g.course_id = $2 AND g.status = 'active'
+ORDER BY g.id
+ON CONFLICT (account_id, kind, dedupe_key)
+    DO UPDATE SET due_at = excluded.due_at, failures = 0;
 
 -- name: lessons
 -- The lessons of an account's courses; see api/lists.py.
@@ -111,3 +120,26 @@ WHERE g.account_id = $1 AND g.contact_id = $2
 -- filter status: g.status = :value
 -- sort granted_at: g.granted_at timestamptz, g.id uuid
 ;
+
+-- name: complete_lesson
+-- Say that a contact has completed a lesson that is open to it by an active access; done again, it
+-- stays completed since the first time. No row where it is not open. Whoever calls holds the
+-- contact's lock. Gives whether that is new and whether all lessons of the course are completed now.
+UPDATE lesson_progress p
+SET completed_at = coalesce(p.completed_at, $4)
+FROM lesson_progress was
+WHERE p.account_id = $1 AND p.contact_id = $2 AND p.lesson_id = $3
+  AND was.contact_id = p.contact_id AND was.lesson_id = p.lesson_id
+  AND EXISTS (
+    SELECT FROM course_grants g
+    WHERE g.contact_id = p.contact_id AND g.course_id = p.course_id AND g.status = 'active'
+      AND (g.expires_at IS NULL OR g.expires_at > $4)
+  )
+RETURNING p.lesson_id, p.opened_at, p.completed_at, p.course_id,
+    was.completed_at IS NULL AS is_new,
+    NOT EXISTS (
+        SELECT FROM lessons l
+        LEFT JOIN lesson_progress o ON o.contact_id = p.contact_id AND o.lesson_id = l.id
+        WHERE l.course_id = p.course_id AND l.deleted_at IS NULL AND l.id <> p.lesson_id
+          AND o.completed_at IS NULL
+    ) AS is_last;

@@ -1,7 +1,8 @@
 -- name: opportunities
 -- The opportunities of an account; see api/lists.py.
 SELECT o.id, o.contact_id, o.pipeline_id, o.stage_id, o.owner_id, o.name, o.value, o.currency,
-    o.status, o.stage_entered_at, o.created_at, o.updated_at
+    o.account_value, o.account_currency, o.rate_valid_on, o.status, o.stage_entered_at,
+    o.created_at, o.updated_at
 FROM opportunities o
 WHERE o.account_id = $1
 -- filter contact_id: o.contact_id = :value
@@ -19,17 +20,22 @@ WHERE o.account_id = $1
 -- name: opportunity
 -- One opportunity.
 SELECT o.id, o.contact_id, o.pipeline_id, o.stage_id, o.owner_id, o.name, o.value, o.currency,
-    o.status, o.stage_entered_at, o.created_at, o.updated_at
+    o.account_value, o.account_currency, o.rate_valid_on, o.status, o.stage_entered_at,
+    o.created_at, o.updated_at
 FROM opportunities o
 WHERE o.account_id = $1 AND o.id = $2;
 
 -- name: add_opportunity
--- Open an opportunity and begin its history.
+-- Open an opportunity, converted into the account's currency by the latest rates, and begin its
+-- history.
 WITH made AS (
     INSERT INTO opportunities
-        (account_id, id, contact_id, pipeline_id, stage_id, owner_id, name, value, currency, status,
-         stage_entered_at, created_at, updated_at)
-    VALUES ($1, $2, $4, $5, $6, $7, $8, $9, $10, $11, $3, $3, $3)
+        (account_id, id, contact_id, pipeline_id, stage_id, owner_id, name, value, currency,
+         account_value, account_currency, rate_valid_on, status, stage_entered_at, created_at,
+         updated_at)
+    SELECT $1, $2, $4, $5, $6, $7, $8, $9::numeric, $10::text, v.account_value, v.account_currency,
+        v.rate_valid_on, $11, $3, $3, $3
+    FROM account_worth($1, $9::numeric, $10::text, ($3::timestamptz AT TIME ZONE 'UTC')::date) v
 )
 INSERT INTO opportunity_stage_history
     (account_id, opportunity_id, to_pipeline_id, to_stage_id, user_id, moved_at)
@@ -37,7 +43,7 @@ VALUES ($1, $2, $5, $6, $12, $3);
 
 -- name: change_opportunity
 -- Write an opportunity's fields. Being moved begins its time in the stage and is written into the
--- history; whoever calls holds the row's lock.
+-- history. Another value is converted by the rates of now. Whoever calls holds the row's lock.
 WITH moved AS (
     INSERT INTO opportunity_stage_history
         (account_id, opportunity_id, from_pipeline_id, from_stage_id, to_pipeline_id, to_stage_id,
@@ -47,8 +53,16 @@ WITH moved AS (
     WHERE o.account_id = $1 AND o.id = $2 AND o.stage_id <> $6
 )
 UPDATE opportunities o
-SET contact_id = $4, pipeline_id = $5, stage_id = $6, owner_id = $7, name = $8, value = $9,
-    currency = $10, status = $11,
+SET contact_id = $4, pipeline_id = $5, stage_id = $6, owner_id = $7, name = $8, value = $9::numeric,
+    currency = $10::text, status = $11,
+    (account_value, account_currency, rate_valid_on) = (
+        SELECT v.account_value, v.account_currency, v.rate_valid_on
+        FROM account_worth(o.account_id, $9::numeric, $10::text, ($3::timestamptz AT TIME ZONE 'UTC')::date) v
+        WHERE o.value IS DISTINCT FROM $9::numeric OR o.currency IS DISTINCT FROM $10::text
+        UNION ALL
+        SELECT o.account_value, o.account_currency, o.rate_valid_on
+        WHERE o.value IS NOT DISTINCT FROM $9::numeric AND o.currency IS NOT DISTINCT FROM $10::text
+    ),
     stage_entered_at = CASE WHEN o.stage_id = $6 THEN o.stage_entered_at ELSE $3::timestamptz END,
     updated_at = $3
 WHERE o.account_id = $1 AND o.id = $2;

@@ -183,8 +183,18 @@ DELETE FROM messenger_people m WHERE m.account_id = $1 AND m.contact_id = $2;
 DELETE FROM contact_tags t WHERE t.account_id = $1 AND t.contact_id = $2;
 
 -- name: drop_timers
--- What was still to happen to it.
-DELETE FROM timers t WHERE t.account_id = $1 AND t.payload ->> 'contact_id' = $2::uuid::text;
+-- What was still to happen to it. A timer that is just being fired finds the access ended.
+DELETE FROM timers t
+WHERE t.id IN (
+    SELECT o.id FROM timers o
+    WHERE o.account_id = $1 AND (
+        o.payload ->> 'contact_id' = $2::uuid::text
+        OR o.kind IN ('course.drip', 'course.expiry') AND o.dedupe_key IN (
+            SELECT g.id::text FROM course_grants g WHERE g.account_id = $1 AND g.contact_id = $2
+        )
+    )
+    FOR UPDATE SKIP LOCKED
+);
 
 -- name: drop_files
 -- Lists that were uploaded and downloaded, by operations that have ended: nobody can say who

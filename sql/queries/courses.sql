@@ -1,8 +1,16 @@
 -- name: grant_access
 -- Grant each item its course: anew, or, where access is active, longer or as it was, as the course
 -- has it. A day is 24 hours; what would end past the year 9998 ends there. Gives for each item, in
--- the given order, the course and the grant.
-WITH wanted AS (
+-- the given order, the course and the grant, and whether the access that was active was over.
+WITH known AS (
+    -- Against deletion, which ends what was granted before it and waits for this.
+    SELECT c.account_id, c.id, c.name, c.regrant
+    FROM courses c
+    WHERE c.id = ANY ($4::uuid[]) AND c.deleted_at IS NULL
+    ORDER BY c.id
+    FOR KEY SHARE
+),
+wanted AS (
     SELECT w.*, c.name, c.regrant,
         least($9::timestamptz + make_interval(hours => 24 * w.days), '9999-01-01 00:00+00') AS expires_at
     FROM unnest(
@@ -11,8 +19,7 @@ WITH wanted AS (
         ) WITH ORDINALITY AS w (
             id, account_id, contact_id, course_id, access_level, days, drip, step_id, number
         )
-    LEFT JOIN courses c
-        ON c.account_id = w.account_id AND c.id = w.course_id AND c.deleted_at IS NULL
+    LEFT JOIN known c ON c.account_id = w.account_id AND c.id = w.course_id
 ),
 written AS (
     INSERT INTO course_grants AS g
@@ -39,7 +46,12 @@ written AS (
         )
     RETURNING g.id, g.contact_id, g.course_id, g.access_level, g.granted_at, g.expires_at
 )
-SELECT w.name, w.regrant, w.expires_at AS asked, g.id, g.id = w.id AS is_new, g.access_level, g.granted_at, g.expires_at
+SELECT w.name, w.regrant, g.id, g.id = w.id AS is_new, g.access_level, g.granted_at, g.expires_at,
+    -- As it was before this statement; whoever grants holds the contact's lock.
+    EXISTS (
+        SELECT FROM course_grants o
+        WHERE o.id = g.id AND o.status = 'active' AND o.expires_at <= $9
+    ) AS was_over
 FROM wanted w
 LEFT JOIN written g ON g.contact_id = w.contact_id AND g.course_id = w.course_id
 ORDER BY w.number;
@@ -50,6 +62,7 @@ ORDER BY w.number;
 INSERT INTO lesson_progress (account_id, course_id, lesson_id, contact_id, opened_at)
 SELECT g.account_id, g.course_id, l.id, g.contact_id, $2::timestamptz
 FROM course_grants g
+JOIN courses c ON c.id = g.course_id AND c.deleted_at IS NULL
 JOIN lessons l
     ON l.account_id = g.account_id AND l.course_id = g.course_id AND l.deleted_at IS NULL
 CROSS JOIN LATERAL (
@@ -72,6 +85,7 @@ WITH due AS (
     SELECT g.id, g.account_id, 'course.drip',
         min(g.granted_at + make_interval(hours => 24 * l.drip_after_days))
     FROM course_grants g
+    JOIN courses c ON c.id = g.course_id AND c.deleted_at IS NULL
     JOIN lessons l
         ON l.account_id = g.account_id AND l.course_id = g.course_id AND l.deleted_at IS NULL
     WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active' AND g.drip
@@ -136,11 +150,14 @@ LEFT JOIN ended e ON e.number = w.number
 ORDER BY w.number;
 
 -- name: hold_grants
--- Lock the active ones of these grants, passing over those that a batch holds.
+-- Lock the active ones of these grants, passing over those that a batch holds, and those whose
+-- contact is being erased: what is written of them waits for it, and it for the grants.
 SELECT g.id FROM course_grants g
+JOIN contacts c ON c.account_id = g.account_id AND c.id = g.contact_id
 WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active'
 ORDER BY g.id
-FOR UPDATE SKIP LOCKED;
+FOR KEY SHARE OF c SKIP LOCKED
+FOR UPDATE OF g SKIP LOCKED;
 
 -- name: set_again
 -- Set a timer again, a second later, for the active ones of these grants that were passed over. A
@@ -153,12 +170,19 @@ WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active'
 ON CONFLICT (account_id, kind, dedupe_key) DO NOTHING;
 
 -- name: expire
--- End those of these grants whose time has come, with what was to drip yet. Gives what ended.
+-- End those of these grants whose time has come, or whose course was deleted, with what was to drip
+-- yet. Gives what ended.
 WITH ended AS (
     UPDATE course_grants g
-    SET status = 'expired', ended_at = g.expires_at
-    WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active' AND g.expires_at <= $2
-    RETURNING g.id, g.account_id, g.contact_id, g.course_id, g.expires_at
+    SET (status, ended_at, reason) = (
+        SELECT 'expired', g.expires_at, g.reason WHERE g.expires_at <= $2
+        UNION ALL
+        SELECT 'revoked', $2, 'The course was deleted.' WHERE (g.expires_at <= $2) IS NOT TRUE
+    )
+    FROM courses c
+    WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active' AND c.id = g.course_id
+      AND (g.expires_at <= $2 OR c.deleted_at IS NOT NULL)
+    RETURNING g.id, g.account_id, g.contact_id, g.course_id, g.status, g.expires_at, g.reason
 ),
 silenced AS (
     DELETE FROM timers t
@@ -169,4 +193,5 @@ silenced AS (
         FOR UPDATE OF o SKIP LOCKED
     )
 )
-SELECT e.id, e.account_id, e.contact_id, e.course_id, e.expires_at FROM ended e;
+SELECT e.id, e.account_id, e.contact_id, e.course_id, e.status, e.expires_at, e.reason
+FROM ended e;

@@ -24,25 +24,18 @@ WITH wanted AS (
     ) s ON true
 ),
 converted AS (
-    SELECT w.*, coalesce(w.currency, w.own) AS given,
-        CASE
-            WHEN coalesce(w.currency, w.own) = w.own THEN w.value
-            ELSE round(w.value / f.per_euro * t.per_euro, 4)
-        END AS account_value,
-        CASE WHEN coalesce(w.currency, w.own) <> w.own AND w.value IS NOT NULL
-            THEN least(f.valid_on, t.valid_on) END AS rate_valid_on
+    SELECT w.*, coalesce(w.currency, w.own) AS given, v.account_value, v.account_currency,
+        v.rate_valid_on
     FROM wanted w
-    LEFT JOIN LATERAL currency_rate(w.account_id, coalesce(w.currency, w.own), $12) f
-        ON w.currency <> w.own
-    LEFT JOIN LATERAL currency_rate(w.account_id, w.own, $12) t ON w.currency <> w.own
+    CROSS JOIN LATERAL
+        account_worth(w.account_id, w.value, coalesce(w.currency, w.own), $12) v
 ),
 made AS (
     INSERT INTO opportunities
         (id, account_id, contact_id, pipeline_id, stage_id, owner_id, name, value, currency,
          account_value, account_currency, rate_valid_on, stage_entered_at, created_at, updated_at)
     SELECT id, account_id, contact_id, pipeline_id, found_stage_id, owner_id, name, value, given,
-        account_value, CASE WHEN account_value IS NOT NULL THEN own END,
-        CASE WHEN account_value IS NOT NULL THEN rate_valid_on END, $11, $11, $11
+        account_value, account_currency, rate_valid_on, $11, $11, $11
     FROM converted
     WHERE pipeline_exists AND found_stage_id IS NOT NULL
     RETURNING id, account_id, pipeline_id, stage_id, value, currency, account_value,
