@@ -81,6 +81,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "source": "form",
     },
     "/api/v1/contacts/{contact_id}/do-not-disturb": {"channels": ["sms"]},
+    "/api/v1/contacts/{contact_id}/opt-outs/{channel}": {"source": "by phone"},
+    "/api/v1/contacts/{contact_id}/opt-outs/{channel}/lift": {"source": "by phone"},
     "/api/v1/users/{user_id}/notification-preferences": {"muted": []},
     "/api/v1/contacts/{contact_id}/messenger": {
         "page_id": "00000000-0000-4000-8000-000000000000",
@@ -160,6 +162,7 @@ async def owned(caller: Caller, pool: asyncpg.Pool) -> dict[str, str]:
         "action_id": action["id"],
         "branch_id": branch["id"],
         "number": "1",
+        "channel": "email",
         "version": "1",
         "contact_id": contact["id"],
         "integration_id": integration["id"],

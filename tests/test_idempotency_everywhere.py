@@ -76,6 +76,7 @@ ROWS: dict[str, dict[str, Any] | tuple[str, bytes] | None] = {
         "is_given": True,
         "source": "form",
     },
+    f"{V1}/contacts/{{contact_id}}/opt-outs/{{channel}}/lift": {"source": "by phone"},
     f"{V1}/operations/{{operation_id}}/cancel": None,
     f"{V1}/code/test": {"code": "return 1", **OWN},
     f"{V1}/webhook-secrets/rotate": None,
@@ -97,6 +98,12 @@ ROWS: dict[str, dict[str, Any] | tuple[str, bytes] | None] = {
 
 QUERIES = {f"{V1}/files": "?name=b.txt"}
 PREPARED = {
+    f"{V1}/contacts/{{contact_id}}/opt-outs/{{channel}}/lift": "insert into channel_addresses"
+    " (account_id, channel, address, opted_out_at, reason)"
+    " select e.account_id, 'email', c.email_normalized, current_instant(), 'by_request'"
+    " from workflow_executions e join contacts c on c.id = e.contact_id where e.id = $1"
+    " on conflict (account_id, channel, address) do update"
+    " set opted_out_at = excluded.opted_out_at, reason = excluded.reason",
     f"{OF_EXECUTION}/retry": "with failed as (update workflow_action_executions"
     " set status = 'failed', error_code = 'refused', completed_at = current_instant()"
     " where workflow_execution_id = $1 returning 1)"

@@ -1,4 +1,4 @@
-"""The README is true: its settings, its queries, its examples and its commands."""
+"""The README and the page on operation are true: settings, queries, examples, commands."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from runtime.settings import Settings, variable_of
 from tests.world import World
 
 README = (ROOT / "README.md").read_text()
+OPERATION = (ROOT / "runtime" / "README.md").read_text()
 
 
 def test_every_setting_stands_in_the_table_with_its_default_and_description() -> None:
@@ -33,9 +34,9 @@ def test_every_setting_stands_in_the_table_with_its_default_and_description() ->
 
 
 async def test_every_query_of_the_readme_runs(world: World) -> None:
-    blocks = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```sql\n(.*?)```", README + OPERATION, re.DOTALL)
     queries = [line for block in blocks for line in block.splitlines() if line.strip()]
-    assert len(queries) >= 7
+    assert len(queries) >= 9
     for query in queries:
         await world.pool.fetch(query)
 
@@ -63,7 +64,9 @@ def test_every_route_of_the_api_is_named() -> None:
 def test_every_command_and_path_of_the_readme_exists() -> None:
     parser = build_parser()
     known = parser.format_help()
-    for command in re.findall(r"run\.py (\w+)", README):
+    for command in re.findall(r"run\.py (\w+)", README + OPERATION):
         assert command in known
     for path in re.findall(r"\]\(([\w./]+)\)", README):
         assert Path(ROOT / path).exists()
+    for path in re.findall(r"\]\(([\w./]+)(?:#[\w-]+)?\)", OPERATION):
+        assert Path(ROOT / "runtime" / path).exists()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import (
     ECDSA,
@@ -23,9 +26,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from actors.integration_kinds import Smtp
+from actors.integrations import Integrations
 from actors.mail_reports import MailReport, take_mail_reports
 from actors.sendgrid_events import EFFECT, report_of
+from api.twilio_intake import MOST_AT_ONCE, Intake
+from runtime.bells import Bells
 from runtime.dispatching import opt_in
+from runtime.house import House
 from tests.mail_board import READER, TO, Board, add_integration, open_board
 from tests.stand_ins import WorldWith
 
@@ -335,3 +342,25 @@ def test_a_key_that_cannot_verify_is_refused_when_it_is_set(key: str) -> None:
     with pytest.raises(ValueError, match="public_key"):
         Smtp(host="x", webhook_public_key=key)
     assert Smtp(host="x", webhook_public_key=shown(KEY)).is_sendgrid
+
+
+async def test_bodies_that_take_up_all_turns_hold_up_no_other_provider(
+    pool: asyncpg.Pool, house: House
+) -> None:
+    async def ring(_bells: Bells) -> None:
+        raise AssertionError("nothing is rung")
+
+    intake = Intake(Integrations(house), pool, ring)
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST_AT_ONCE):
+            await stack.enter_async_context(intake.turn("sendgrid"))
+        entered = asyncio.Event()
+
+        async def one_more() -> None:
+            async with intake.turn("sendgrid"):
+                entered.set()
+
+        waiting = asyncio.create_task(one_more())
+        async with asyncio.timeout(20), intake.turn("twilio"):
+            assert not entered.is_set()
+    await waiting

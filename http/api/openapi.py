@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from actors.message_permission import CHANNELS
 from api.access import PERMITS
 from api.action_requests import NewAction
 from api.calls import PublicRoute, Route
@@ -140,8 +141,11 @@ def _body(route: Route, schemas: Schemas) -> Schema | None:
     return {"required": not route.body_is_optional, "content": content} if content else None
 
 
+_NAMED: Final[dict[str, Schema]] = {"channel": {"type": "string", "enum": list(CHANNELS)}}
+
+
 def _path_parameter(name: str) -> Schema:
-    schema = _UUID if name.endswith("_id") else {"type": "string"}
+    schema = _UUID if name.endswith("_id") else _NAMED.get(name, {"type": "string"})
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 

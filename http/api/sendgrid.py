@@ -43,7 +43,7 @@ async def events(request: web.Request) -> web.Response:
     for begin in range(0, len(events_told), INSTALMENT):
         part = [report_of(event, now) for event in events_told[begin : begin + INSTALMENT]]
         reports = [report for report in part if report is not None]
-        async with request.app[INTAKE].turn():
+        async with request.app[INTAKE].turn("sendgrid"):
             taken = await report_mails(
                 request.app[SERVICES].pool, integration.account_id, reports, integration.id
             )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -45,6 +46,8 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Made = TypeVar("Made")
 
+Provider = Literal["twilio", "sendgrid"]
+
 
 class Intake:
     """What all callbacks of one application share."""
@@ -59,8 +62,11 @@ class Intake:
         self._pool = pool
         self._ring = ring
         self.reports = Gathering(self._take, MOST_REPORTS, MOST_WAITING)
-        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
-        self._waiting = 0
+        # Each provider has its own: a body of thousands of events holds up no other's callback.
+        self._turns = defaultdict[Provider, asyncio.Semaphore](
+            lambda: asyncio.Semaphore(MOST_AT_ONCE)
+        )
+        self._waiting = Counter[Provider]()
 
     async def report(self, report: Report) -> Reported:
         """Take a report in, with others that come meanwhile; a 503 Problem when too many wait."""
@@ -82,16 +88,16 @@ class Intake:
         return taken
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn; a 503 Problem when too many wait."""
-        if self._waiting >= MOST_WAITING:
+    async def turn(self, provider: Provider) -> AsyncIterator[None]:
+        """Wait for a turn; a 503 Problem when too many of the provider's wait."""
+        if self._waiting[provider] >= MOST_WAITING:
             raise _too_many()
-        self._waiting += 1
+        self._waiting[provider] += 1
         try:
-            async with self._turn:
+            async with self._turns[provider]:
                 yield
         finally:
-            self._waiting -= 1
+            self._waiting[provider] -= 1
 
 
 INTAKE = web.AppKey("twilio_intake", Intake)
@@ -139,7 +145,7 @@ class Callback:
 
 async def transact(request: web.Request, act: Callable[[Connection], Awaitable[Made]]) -> Made:
     """Act in a transaction when it is this request's turn; a deadlock is tried again."""
-    async with request.app[INTAKE].turn():
+    async with request.app[INTAKE].turn("twilio"):
         return await _transact(request.app[SERVICES].pool, act)
 
 

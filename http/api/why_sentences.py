@@ -21,6 +21,7 @@ _OPT_OUTS: Final = {
     "unsubscribed": "its owner has unsubscribed",
     "hard_bounce": "mail to it came back for good",
     "complaint": "its owner reported a message as spam",
+    "by_request": "its owner asked for it",
     "erased": "its owner was erased and asked not to be written to",
 }
 

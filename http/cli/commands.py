@@ -142,6 +142,10 @@ def build_parser() -> Parser:
     _add(dbs, "uri", _db_uri, "print the address; an embedded server is started and left running")
     _add(dbs, "psql", _db_psql, "open psql; further arguments go to it", takes_more=True)
     _add(dbs, "stop", _db_stop, "stop the embedded server, whoever uses it")
+    dump = _add(dbs, "dump", _db_dump, "write the database into a file (pg_dump)")
+    dump.add_argument("file", metavar="FILE")
+    restore = _add(dbs, "restore", _db_restore, "fill an empty database from it, all paused")
+    restore.add_argument("file", metavar="FILE")
 
     secrets = commands.add_parser(
         "secrets", help="keys that seal secrets", description="Keys that seal secrets."
@@ -273,6 +277,18 @@ def _db_psql(settings: "Settings", options: argparse.Namespace) -> int:
     from cli.psql import run
 
     return run(settings, options.extra)
+
+
+def _db_dump(settings: "Settings", options: argparse.Namespace) -> int:
+    from cli.backup import dump
+
+    return dump(settings, options.file)
+
+
+def _db_restore(settings: "Settings", options: argparse.Namespace) -> int:
+    from cli.backup import restore
+
+    return restore(settings, options.file)
 
 
 def _db_stop(settings: "Settings", _options: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
-"""Opens psql on Callboard's database, without its password on a command line that `ps` shows."""
+"""PostgreSQL's own programs on Callboard's database, without its password where `ps` shows it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,19 +20,40 @@ def run(settings: Settings, arguments: list[str]) -> int:
 
     DatabaseError if DATABASE_URL is one that psql cannot read.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own: it cancels the running query
+    return run_program(settings, "psql", arguments)
+
+
+def run_program(settings: Settings, program: str, arguments: list[str]) -> int:
+    """Run psql, pg_dump or pg_restore on the database; gives its exit code.
+
+    Raises as `run`, and where the server does not answer.
+    """
     environment = dict(os.environ)
     if settings.database_url is None:
-        # A server that we start for this lives as long as psql, unless others use it.
-        program, address = None, embedded_postgres.start(settings.data).dsn
+        # A server that we start for this lives as long as the program, unless others use it.
+        found, address = None, embedded_postgres.start(settings.data).dsn
     else:
         address, password = _apart(settings.database_url)
         if password is not None:
             environment["PGPASSWORD"] = password
-        # The bundled one was built without TLS, which many servers insist on.
-        program = shutil.which("psql")
-    command = [program or str(wheel_binaries() / "psql"), address, *arguments]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's own: it cancels the running query
+        # The bundled ones were built without TLS, which many servers insist on.
+        found = shutil.which(program)
+        if found and program != "psql" and not _is_new_enough(found, settings.database_url):
+            found = None
+    command = [found or str(wheel_binaries() / program), f"--dbname={address}", *arguments]
     return subprocess.call(command, env=environment)
+
+
+def _is_new_enough(program: str, url: str) -> bool:
+    """Whether a program is of the server's version or newer: others refuse to dump it."""
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    major = re.search(r"\d+", version.stdout)
+    try:
+        with psycopg.connect(url, connect_timeout=15) as connection:
+            return major is not None and int(major[0]) >= connection.info.server_version // 10_000
+    except psycopg.Error as error:
+        raise DatabaseError(f"DATABASE_URL: no connection ({type(error).__name__})") from error
 
 
 def _apart(url: str) -> tuple[str, str | None]:

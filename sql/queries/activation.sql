@@ -115,3 +115,17 @@ WITH opened AS (
     RETURNING l.family
 )
 SELECT DISTINCT family FROM opened;
+
+-- name: pause_everything
+-- Pause all workflows of all accounts, and hold all lanes, those of archived workflows too: nothing
+-- that leaves the house by a workflow goes on before somebody says so. Gives how many workflows were
+-- active and how many effects are open.
+WITH paused AS (
+    UPDATE workflows w SET status = 'paused' WHERE w.status = 'active' RETURNING w.id
+), unheard AS (
+    DELETE FROM workflow_triggers
+), held AS (
+    UPDATE lanes l SET is_paused = true WHERE l.workflow_id IS NOT NULL
+)
+SELECT (SELECT count(*) FROM paused) AS workflows,
+    (SELECT count(*) FROM effects f WHERE f.completed_at IS NULL) AS effects;

@@ -48,3 +48,26 @@ WHERE w.account_id = $1 AND w.id = $2 AND w.deleted_at IS NULL;
 -- Change them.
 UPDATE workflows w SET settings = w.settings || $3, updated_at = $4
 WHERE w.account_id = $1 AND w.id = $2;
+
+-- name: addresses_of_contact
+-- The addresses of a contact that is not erased, by channel; one row without an address where it has
+-- none.
+SELECT a.channel, a.address
+FROM contacts c
+LEFT JOIN LATERAL (
+    SELECT 'email' AS channel, c.email_normalized AS address
+    UNION ALL
+    SELECT x.channel, c.phone_normalized FROM unnest(ARRAY['sms', 'voice']) AS x (channel)
+    UNION ALL
+    SELECT 'messenger', m.address
+    FROM messenger_people m WHERE m.account_id = c.account_id AND m.contact_id = c.id
+) a ON a.address IS NOT NULL
+WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
+ORDER BY a.channel, a.address;
+
+-- name: opt_outs_of_addresses
+-- What keeps addresses from being written to.
+SELECT w.channel, w.address, o.opted_out_at, o.reason, o.scope
+FROM unnest($2::text[], $3::text[]) AS w (channel, address)
+CROSS JOIN LATERAL opt_outs_of($1, w.channel, w.address) o
+ORDER BY w.channel, w.address, o.opted_out_at;
