@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from actors import registry as all_actions
+from api.calls import HOLDS_CONNECTION
 from api.server import create_app
 from api.tokens import create_for
 from runtime.registry import Registry
@@ -125,6 +127,20 @@ class Desk:
         return Caller(self.client, token)
 
 
+@contextmanager
+def second_connections_refused() -> Iterator[None]:
+    """Fail where a request asks for a connection while it holds one; see HOLDS_CONNECTION."""
+    name = "_acquire"  # what all of a pool's methods go through
+    acquire = getattr(asyncpg.Pool, name)
+
+    async def acquired(pool: asyncpg.Pool, *arguments: Any) -> Any:
+        assert not HOLDS_CONNECTION.get(), "a second connection inside a transaction"
+        return await acquire(pool, *arguments)
+
+    with patch.object(asyncpg.Pool, name, acquired):
+        yield
+
+
 @asynccontextmanager
 async def open_desk(
     pool: asyncpg.Pool, settings: Settings, registry: Registry = all_actions
@@ -138,6 +154,7 @@ async def open_desk(
     app = create_app(pool, registry, settings, ring)
     contract = Contract()
     contract.watch(app)
-    async with TestClient(TestServer(app)) as client:
-        yield Desk(client, pool, rung)
+    with second_connections_refused():
+        async with TestClient(TestServer(app)) as client:
+            yield Desk(client, pool, rung)
     contract.assert_kept()

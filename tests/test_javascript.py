@@ -323,12 +323,28 @@ async def test_other_work_goes_on_beside_a_script_that_hangs() -> None:
         assert (await hanging).error is not None
 
 
-async def test_a_process_that_is_killed_from_outside_is_replaced(sandbox: JavaScript) -> None:
+async def test_a_process_that_has_died_is_replaced_and_no_script_blamed(
+    sandbox: JavaScript,
+) -> None:
     assert await is_well(sandbox)
     (process,) = sandbox._idle
     process._process.kill()
     await process._process.wait()
-    assert await code_of(sandbox, "return 1") == "script_crashed"
+    assert await is_well(sandbox)
+    assert process not in sandbox._idle
+
+
+async def test_a_script_whose_process_is_killed_is_told_as_crashed(sandbox: JavaScript) -> None:
+    assert await is_well(sandbox)
+    (process,) = sandbox._idle
+
+    async def kill(_call: Mapping[str, Any]) -> Mapping[str, Any]:
+        process._process.kill()
+        return {"error": "never heard"}
+
+    ran = await sandbox.run(Script("await fetch('https://x.test/')", NOBODY), kill)
+    assert ran.error is not None
+    assert ran.error.code == "script_crashed"
     assert await is_well(sandbox)
 
 

@@ -107,14 +107,14 @@ async def record(call: Call) -> web.Response:
 
 async def list_all(call: Call) -> web.Response:
     """List what a contact has consented to, newest first."""
-    await _known(call)
+    await _known(call, call.pool)
     rows = await call.pool.fetch(queries.consents, call.account_id, call.id("contact_id"))
     return answer({"items": [dict(row) for row in rows]})
 
 
 async def read_do_not_disturb(call: Call) -> web.Response:
     """Read on which channels the contact wants to hear nothing."""
-    return answer({"channels": (await _known(call))["do_not_disturb"]})
+    return answer({"channels": (await _known(call, call.pool))["do_not_disturb"]})
 
 
 async def set_do_not_disturb(call: Call) -> web.Response:
@@ -152,8 +152,8 @@ def _in_order(channels: list[Channel]) -> list[Channel]:
     return [channel for channel in CHANNELS if channel in channels]
 
 
-async def _known(call: Call) -> asyncpg.Record:
-    row = await call.pool.fetchrow(queries.contact, call.account_id, call.id("contact_id"))
+async def _known(call: Call, db: Connection | asyncpg.Pool) -> asyncpg.Record:
+    row = await db.fetchrow(queries.contact, call.account_id, call.id("contact_id"))
     if row is None or row["erased_at"] is not None:
         raise not_found("contact")
     return row
@@ -161,7 +161,7 @@ async def _known(call: Call) -> asyncpg.Record:
 
 async def _locked(call: Call, db: Connection) -> Any:
     """Lock the contact's addresses, as a dispatch does, and then the contact."""
-    row = await _known(call)
+    row = await _known(call, db)
     by_phone = [row["phone_normalized"]] * 2 if row["phone_normalized"] else []
     addresses = [a for a in (row["email_normalized"], *by_phone) if a]
     channels = (["email"] if row["email_normalized"] else []) + ["sms", "voice"][: len(by_phone)]

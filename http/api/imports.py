@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Annotated, Any, Final, Literal
 from uuid import UUID
 
+import asyncpg
 import orjson
 from aiohttp import http_exceptions, web
 from pydantic import Field
@@ -27,6 +28,7 @@ from api.parameters import Parameters
 from api.problems import Problem, conflict, invalid, not_found
 from api.shown import Download
 from runtime.configuration import Fault, did_you_mean
+from runtime.database import Connection
 from runtime.ids import new_id
 from runtime.operations import queries
 
@@ -82,7 +84,7 @@ async def begin_import(call: Call) -> web.Response:
         parameters["tag_id"] = str(given.tag_id) if given.tag_id else None
         total = parameters.pop("lines")
         async with call.transaction() as db:
-            await _check_tag(call, given.tag_id)
+            await _check_tag(db, call.account_id, given.tag_id)
             operation_id = new_id()
             shown = await operations.begin(
                 call, db, "import_contacts", parameters, total=total, operation_id=operation_id
@@ -231,10 +233,8 @@ async def _fields(call: Call, standard: Sequence[str]) -> list[str]:
     return [*standard, *(CUSTOM + row["key"] for row in rows)]
 
 
-async def _check_tag(call: Call, tag_id: UUID | None) -> None:
-    known = tag_id is None or await call.pool.fetchrow(
-        import_contacts.queries.tag, call.account_id, tag_id
-    )
+async def _check_tag(db: Connection | asyncpg.Pool, account_id: UUID, tag_id: UUID | None) -> None:
+    known = tag_id is None or await db.fetchrow(import_contacts.queries.tag, account_id, tag_id)
     if not known:
         raise invalid(Fault("tag_id", "tag_unknown", "There is no such tag."))
 
@@ -253,7 +253,7 @@ async def begin_export(call: Call) -> web.Response:
     ]
     if wrong:
         raise invalid(*wrong[:20])
-    await _check_tag(call, given.tag_id)
+    await _check_tag(call.pool, call.account_id, given.tag_id)
     parameters = {**given.model_dump(mode="json"), "columns": given.columns or known}
     async with call.transaction() as db:
         shown = await operations.begin(call, db, "export_contacts", parameters)

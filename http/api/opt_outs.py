@@ -67,9 +67,8 @@ async def record(call: Call) -> web.Response:
     It counts for the address, whichever contacts it belongs to, and suppresses what is pending.
     """
     new = await call.body(NewOptOut)
-    channel = _channel(call)
     async with call.transaction() as db:
-        addresses = await _locked(call, db, channel)
+        channel, addresses = await _locked(call, db)
         before = await _opt_outs(call, db, addresses)
         names = [address for _, address in addresses]
         bells = await opt_out_all(db, call.account_id, channel, names, _REASONS[new.scope])
@@ -88,9 +87,8 @@ async def lift(call: Call) -> web.Response:
     A number that texted STOP stays blocked at Twilio until it texts START.
     """
     said = await call.body(LiftedOptOut)
-    channel = _channel(call)
     async with call.transaction() as db:
-        addresses = await _locked(call, db, channel)
+        channel, addresses = await _locked(call, db)
         before = await _opt_outs(call, db, addresses)
         if not before:
             raise not_found("opt_out")
@@ -118,23 +116,25 @@ async def _addresses(call: Call, db: Connection | asyncpg.Pool) -> Addresses:
     return [(row["channel"], row["address"]) for row in rows if row["address"] is not None]
 
 
-async def _locked(call: Call, db: Connection, channel: Channel) -> Addresses:
-    """The same on one channel, locked as a dispatch locks them: it comes before or sees it all."""
-    before = await _of(call, db, channel)
+async def _locked(call: Call, db: Connection) -> tuple[Channel, Addresses]:
+    """The same on the path's channel, locked as a dispatch does: it comes before or sees it all."""
+    channel, before = await _of(call, db)
     names = [address for _, address in before]
     await lock_addresses(db, [call.account_id] * len(names), [channel] * len(names), names)
-    addresses = await _of(call, db, channel)  # erased or changed while we waited
+    _, addresses = await _of(call, db)  # erased or changed while we waited
     if addresses != before:
         message = "The contact's addresses were changed just now. Try again."
         raise conflict("contact_changed", message)
-    return addresses
+    return channel, addresses
 
 
-async def _of(call: Call, db: Connection, channel: Channel) -> Addresses:
-    addresses = [one for one in await _addresses(call, db) if one[0] == channel]
+async def _of(call: Call, db: Connection) -> tuple[Channel, Addresses]:
+    found = await _addresses(call, db)
+    channel = _channel(call)
+    addresses = [one for one in found if one[0] == channel]
     if not addresses:
         raise conflict("no_address_on_channel", f"The contact has no address on {channel}.")
-    return addresses
+    return channel, addresses
 
 
 async def _opt_outs(

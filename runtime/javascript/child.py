@@ -29,6 +29,9 @@ import py_mini_racer
 MEGABYTE = 1 << 20
 # What V8 needs beside a script's own data: copies while it collects garbage, its own structures.
 SLACK_MB = 32
+# What making the next isolate may take.
+BETWEEN_MB = 128
+BETWEEN_MS = 5_000
 NOBODY = 65_534
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
@@ -70,16 +73,30 @@ class Pipe:
         return json.loads(line)
 
 
+class Isolate:
+    """A fresh isolate with the prelude in it: made while nobody waits, used by one script."""
+
+    def __init__(self, prelude: str) -> None:
+        self.racer: Any = py_mini_racer.MiniRacer()
+        self.step: Any = self.racer.eval(prelude)
+
+    def close(self) -> None:
+        """Give the isolate back; without this the process hangs at its end."""
+        self.racer.close()
+
+
 class Script:
     """One run of one script."""
 
-    def __init__(self, job: dict[str, Any], pipe: Pipe, around: dict[str, Any]) -> None:
+    def __init__(
+        self, job: dict[str, Any], pipe: Pipe, modules: dict[str, str], isolate: Isolate
+    ) -> None:
         self._job = job
         self._pipe = pipe
-        self._around = around
+        self._modules = modules
         self._began = time.monotonic()
-        self._step: Any = None
-        self._racer: Any = py_mini_racer.MiniRacer()
+        self._step = isolate.step
+        self._racer = isolate.racer
         self._racer.set_hard_memory_limit(job["memory_limit_mb"] * MEGABYTE)
 
     def run(self) -> dict[str, Any]:
@@ -91,11 +108,9 @@ class Script:
             return {"error": _syntax_error(str(error), self._job["code"])}
         if self._job["check_only"]:
             return {"output": None}
-        self._step = self._racer.eval(self._around["prelude"])
         try:
             for name in self._job["modules"]:
-                source = self._around["modules"][name]
-                wrapped = f"(function (module, exports, require) {{{source}\n}})"
+                wrapped = f"(function (module, exports, require) {{{self._modules[name]}\n}})"
                 self._step("module", name, self._racer.eval(wrapped))
             if not callable(function):  # the code closes the wrapper and opens another thing
                 return _error("script_syntax", "SyntaxError: unbalanced braces")
@@ -155,10 +170,6 @@ class Script:
         with suppress(Exception):
             return int(self._racer.heap_stats()["used_heap_size"])
         return 0
-
-    def close(self) -> None:
-        """Give the isolate back; without this the process hangs at its end."""
-        self._racer.close()
 
 
 def _logs_of(text: str) -> list[Any]:
@@ -235,13 +246,13 @@ def _give_up_privileges(libc: Any) -> None:
         resource.setrlimit(limit, (most, most))
 
 
-def _limit(base: int, job: dict[str, Any]) -> None:
+def _limit(base: int, memory_limit_mb: int, timeout_ms: int) -> None:
     """Limit memory and CPU for one script; what the process itself has taken comes on top."""
     if base:
-        most = base + (job["memory_limit_mb"] + SLACK_MB) * MEGABYTE
+        most = base + (memory_limit_mb + SLACK_MB) * MEGABYTE
         resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime + job["timeout_ms"] / 1000) + 2
+    seconds = int(used.ru_utime + used.ru_stime + timeout_ms / 1000) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
@@ -257,11 +268,14 @@ def main() -> None:
     base = _data_bytes()
     _give_up_privileges(libc)
     pipe.write({"ready": True, "off_network": off_network})
+    isolate = Isolate(around["prelude"])
     for job in _jobs(pipe):
-        _limit(base, job)
-        script = Script(job, pipe, around)
-        pipe.write({"ended": script.run()})
-        script.close()
+        _limit(base, job["memory_limit_mb"], job["timeout_ms"])
+        pipe.write({"ended": Script(job, pipe, around["modules"], isolate).run()})
+        isolate.close()
+        # The limits of the script that has ended are none of the next one's.
+        _limit(base, BETWEEN_MB, BETWEEN_MS)
+        isolate = Isolate(around["prelude"])
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class JavaScript:
 
     async def _run(self, script: Script, fetch: Fetch, *, check_only: bool) -> Ran:
         async with self._places:
-            process = self._idle.pop() if self._idle else await _Process.start()
+            process = await self._living() or await _Process.start()
             try:
                 ran = await process.run(script, fetch, check_only=check_only)
             except BaseException:
@@ -114,6 +114,14 @@ class JavaScript:
             else:
                 await process.kill()
             return ran
+
+    async def _living(self) -> _Process | None:
+        while self._idle:
+            process = self._idle.pop()
+            if process.is_alive:
+                return process
+            await process.kill()
+        return None
 
     async def close(self) -> None:
         """End all processes."""
@@ -173,6 +181,11 @@ class _Process:
             raise RuntimeError(f"the sandbox does not start: {made._complaint.decode()[-500:]}")
         made.off_network = ready["off_network"]
         return made
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is not known to have ended, as it may while it makes the next isolate."""
+        return self._process.returncode is None
 
     @property
     def is_fit(self) -> bool:
