@@ -75,7 +75,6 @@ def shown(ran: Ran) -> dict[str, Any]:
         "logs": [{"level": level, "text": storable_text(text)} for level, text in ran.logs],
         "logs_dropped": ran.logs_dropped,
         "duration_ms": ran.duration_ms,
-        "memory_bytes": ran.memory_bytes,
     }
 
 

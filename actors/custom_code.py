@@ -119,6 +119,5 @@ ACTION = ActionType(
         "logs_dropped": "lines beyond the limit",
         "error": "null",
         "duration_ms": "how long it ran",
-        "memory_bytes": "the heap at its end",
     },
 )

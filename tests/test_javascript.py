@@ -46,7 +46,7 @@ async def is_well(sandbox: JavaScript) -> bool:
 async def test_a_script_is_given_contact_and_results_and_returns_json(sandbox: JavaScript) -> None:
     given = {**NOBODY, "contact": {"n": 1.5, "name": "Adä"}, "steps": {"shop": {"id": 7}}}
     code = "const x = await steps.shop.id; return {x, n: contact.n, s: contact.name}"
-    done = await sandbox.run(Script(code, given))
+    done = await sandbox.run(Script(code, given, measures_memory=True))
     assert done.error is None
     assert done.output == {"x": 7, "n": 1.5, "s": "Adä"}
     assert done.duration_ms < 5000
@@ -64,7 +64,6 @@ async def test_a_script_is_given_contact_and_results_and_returns_json(sandbox: J
         ("const id = setTimeout(() => { throw 1 }, 0); clearTimeout(id); return 2", 2),
         ("let n = 0; for await (const x of [1, 2]) n += x; return n", 3),
         ("return new Intl.NumberFormat('de').format(1234.5)", "1.234,5"),
-        ("}); (function () { return 5", 5),
     ],
 )
 async def test_what_scripts_return(sandbox: JavaScript, code: str, output: Any) -> None:
@@ -76,6 +75,10 @@ async def test_what_scripts_return(sandbox: JavaScript, code: str, output: Any) 
     ("code", "error"),
     [
         ("let y = ;", ScriptError("script_syntax", "SyntaxError: Unexpected token ';'", 1, 9)),
+        ("}); (function () { return 5", ScriptError(
+            "script_syntax", "SyntaxError: missing ) after argument list", 1, 2)),
+        ("}), (function () { return 5", ScriptError(
+            "script_syntax", "SyntaxError: unbalanced braces")),
         ("\n\n  null.x", ScriptError(
             "script_failed", "TypeError: Cannot read properties of null (reading 'x')", 3, 8)),
         ("const f = () => {\n  throw new RangeError('far')\n}\nf()",

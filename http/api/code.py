@@ -101,9 +101,10 @@ async def test(call: Call) -> web.Response:
         trial.allowed_modules,
         trial.timeout_ms,
         trial.memory_limit_mb,
+        measures_memory=True,
     )
     ran = await run(script, call.request.app[SANDBOX], is_test=row["account_is_test"])
-    return answer(shown(ran))
+    return answer({**shown(ran), "memory_bytes": ran.memory_bytes})
 
 
 ROUTES: Final = (

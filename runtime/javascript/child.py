@@ -10,6 +10,7 @@ more ends with an error of its own, or takes the process along.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
@@ -42,7 +43,8 @@ _PARSE_LINE = re.compile(r"^[^\n]*?:(\d+): (SyntaxError: [^\n]*)")
 _CARET = re.compile(r"^( *)\^", re.MULTILINE)
 
 WRAPPER = "(async function (contact, workflow, steps, trigger, account) {\n"
-WRAPPER_END = "\n})\n//# sourceURL=script.js"
+WRAPPER_END = "\n})"
+SOURCE_URL = "\n//# sourceURL=script.js"
 
 
 class Pipe:
@@ -78,7 +80,11 @@ class Isolate:
 
     def __init__(self, prelude: str) -> None:
         self.racer: Any = py_mini_racer.MiniRacer()
-        self.step: Any = self.racer.eval(prelude)
+        self.racer.eval(prelude)
+
+    def step(self, op: str, *arguments: Any) -> Any:
+        """Call the prelude's function with an operation and JSON values."""
+        return self.racer.eval(f"__step({', '.join(map(json.dumps, (op, *arguments)))})")
 
     def close(self) -> None:
         """Give the isolate back; without this the process hangs at its end."""
@@ -101,21 +107,18 @@ class Script:
 
     def run(self) -> dict[str, Any]:
         """Give what became of it: `output` or `error`, with `logs`."""
-        code = WRAPPER + self._job["code"] + WRAPPER_END
         try:
-            function = self._racer.eval(code)
-        except py_mini_racer.JSParseException as error:
-            return {"error": _syntax_error(str(error), self._job["code"])}
-        if self._job["check_only"]:
-            return {"output": None}
-        try:
+            if self._job["check_only"]:
+                self._racer.eval(f"(0, {WRAPPER}{self._job['code']}{WRAPPER_END}){SOURCE_URL}")
+                return {"output": None}
             for name in self._job["modules"]:
                 wrapped = f"(function (module, exports, require) {{{self._modules[name]}\n}})"
-                self._step("module", name, self._racer.eval(wrapped))
-            if not callable(function):  # the code closes the wrapper and opens another thing
+                self._racer.eval(f'__step("module", "{name}", {wrapped})')
+            if self._begin() == "unbalanced":
                 return _error("script_syntax", "SyntaxError: unbalanced braces")
-            self._step("begin", function, self._job["given"])
             ended = self._look_after()
+        except py_mini_racer.JSParseException as error:
+            return {"error": _syntax_error(str(error), self._job["code"])}
         except (py_mini_racer.JSOOMException, py_mini_racer.JSEvalException):
             if self._racer.was_hard_memory_limit_reached():
                 most = self._job["memory_limit_mb"]
@@ -123,7 +126,14 @@ class Script:
             ended = _error("script_failed", "the script broke what it runs in")
         if "logs" not in ended:
             ended["logs"] = self._logs()
-        return {**ended, "memory_bytes": self._memory()}
+        if self._job["measures_memory"]:
+            ended["memory_bytes"] = self._memory()
+        return ended
+
+    def _begin(self) -> Any:
+        # The code begins on the second line, as where it is only checked.
+        call = f'__step("begin", {json.dumps(self._job["given"])}, {WRAPPER}'
+        return self._racer.eval(f"{call}{self._job['code']}{WRAPPER_END}){SOURCE_URL}")
 
     def _look_after(self) -> dict[str, Any]:
         """Answer fetches and fire timers until the script has settled."""
@@ -256,8 +266,12 @@ def _limit(base: int, memory_limit_mb: int, timeout_ms: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
-def main() -> None:
-    """Run scripts until the input ends."""
+async def main() -> None:
+    """Run scripts until the input ends.
+
+    Nothing here is awaited: within a running event loop mini-racer works in this thread, where it
+    would otherwise make a loop and a thread for each isolate, and go to and fro between them.
+    """
     libc = ctypes.CDLL(None)
     off_network = _leave_the_network(libc)
     pipe = Pipe()
@@ -279,5 +293,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
     sys.exit(0)

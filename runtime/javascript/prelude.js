@@ -1,11 +1,12 @@
 // What a script finds around it: console, fetch, require, timers. Evaluated first in every fresh
-// isolate; gives the function `step` by which the process around it starts the script and looks
-// after it. A script may spoil what it likes here: it spoils its own run only.
+// isolate; leaves the function `__step` by which the process around it starts the script and looks
+// after it, by evaluating calls of it: each is one way there and back, where a call by handle takes
+// one for each argument. A script may spoil what it likes here: it spoils its own run only.
 (function () {
   "use strict";
   const { parse, stringify } = JSON;
   const { apply, deleteProperty, ownKeys } = Reflect;
-  const { create, freeze } = Object;
+  const { create, defineProperty, freeze } = Object;
   const then = Promise.prototype.then;
   const slice = String.prototype.slice;
   const NativePromise = Promise;
@@ -173,14 +174,16 @@
     }
   };
 
-  return function step(op, first, second) {
+  const step = function (op, first, second) {
     switch (op) {
       case "module":
         modules[first] = second;
         return "";
       case "begin": {
-        const { contact, workflow, steps, trigger, account } = parse(second);
-        const returned = first(contact, workflow, steps, trigger, account);
+        // The code closes the function around it and opens another.
+        if (arguments.length !== 3 || typeof second !== "function") return "unbalanced";
+        const { contact, workflow, steps, trigger, account } = parse(first);
+        const returned = second(contact, workflow, steps, trigger, account);
         // Not a promise when the code has closed the function around it and opened another.
         apply(then, new NativePromise((resolve) => resolve(returned)), [finish, fail]);
         return "";
@@ -229,5 +232,7 @@
       }
     }
   };
+  // Neither written over nor taken away: what it says is always one of ours.
+  defineProperty(globalThis, "__step", { __proto__: null, value: step });
 })()
 //# sourceURL=prelude.js
