@@ -120,7 +120,7 @@ class EffectPool:
                 except BaseException:
                     self._lost_track = True
                     raise
-                self._pace.spend(began, is_small=2 * claimed < free)
+                self._pace.spend(began, is_small=2 * claimed < min(free, GROUP))
             sent += claimed
             if not claimed and not self._rung_again:
                 break

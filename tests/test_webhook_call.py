@@ -143,6 +143,27 @@ async def test_a_request_is_signed_by_the_standard_webhooks_scheme(
     assert secret.text not in stored
 
 
+async def test_of_many_requests_that_need_the_secrets_one_reads_them(
+    world: World, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = list[UUID](), webhook_signing.secrets_of
+
+    async def counted(house: House, account_id: UUID) -> Any:
+        reads.append(account_id)
+        return await read(house, account_id)
+
+    monkeypatch.setattr(webhook_signing, "secrets_of", counted)
+    signer = webhook_signing.Signer(house)
+    other = await world.account("Other")
+    wanted = [world.account_id, other] * 50
+    signed = await asyncio.gather(*(signer.headers(one, "m", b"{}") for one in wanted))
+    assert sorted(reads) == sorted({world.account_id, other})
+    assert len({headers["webhook-signature"] for headers in signed}) <= 4  # two accounts, a second
+    monkeypatch.setattr(webhook_signing, "FRESH_SECONDS", -1.0)
+    await webhook_signing.Signer(house).headers(other, "m", b"{}")
+    assert len(reads) == 3
+
+
 async def test_while_a_secret_is_being_replaced_both_sign(
     world: World, receiver: Receiver, house: House
 ) -> None:
