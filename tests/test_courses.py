@@ -192,6 +192,34 @@ async def test_deleting_a_course_ends_the_access_to_it_and_says_so(school: Schoo
     assert "access_expired" not in await school.events()
 
 
+@pytest.mark.parametrize("duration", [None, 7])
+async def test_a_lesson_that_was_about_to_open_does_not_undo_the_deletion(
+    school: School, duration: int | None
+) -> None:
+    contact_id = await school.grant(**({"duration_days": duration} if duration else {}))
+    await patched(school.caller, f"{V1}/lessons/{school.lesson_ids[2]}", drip_after_days=2)
+    await school.caller.delete(f"{V1}/courses/{school.course_id}?force=true")
+    await school.world.settle()
+    [course] = await school.courses_of(contact_id)
+    assert (course["status"], course["reason"]) == ("revoked", "The course was deleted.")
+    assert await school.world.pool.fetchval("SELECT count(*) FROM timers") == 0
+
+
+async def test_a_lesson_opens_after_a_deletion_that_is_given_up(school: School) -> None:
+    world = school.world
+    contact_id = await school.grant()
+    async with world.pool.acquire() as db:
+        deletion = db.transaction()
+        await deletion.start()
+        await db.execute("SELECT FROM courses WHERE id = $1 FOR UPDATE", UUID(school.course_id))
+        async with asyncio.timeout(20):
+            await world.advance(days=3)  # passed over, and set again
+        await deletion.rollback()
+    await world.advance(seconds=1)
+    [course] = await school.courses_of(contact_id)
+    assert len(course["progress"]) == 3
+
+
 async def test_what_is_granted_while_the_course_is_deleted_ends_with_it(
     desk: Desk, backstage: Backstage
 ) -> None:

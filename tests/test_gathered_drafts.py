@@ -63,7 +63,8 @@ async def addition(drafts: GatheredDrafts, pool: asyncpg.Pool, path: str) -> Add
         if one["id"] is not None
     ]
     change = (account_id, None, None, None, "test", "action.created", "action", id_, None, "{}")
-    return Addition(account_id, rows[0]["revision"], row, links, change)
+    read = rows[0]
+    return Addition(account_id, read["revision"], read["was_updated_at"], row, links, change)
 
 
 async def test_callers_of_several_accounts_each_add_to_their_own(
@@ -166,6 +167,18 @@ async def test_of_two_that_read_the_same_revision_one_is_told_to_read_again(
         str(one.row["id"]),
         str(again.row["id"]),
     ]
+
+
+async def test_a_workflow_that_was_renamed_meanwhile_is_read_again(
+    desk: Desk, pool: asyncpg.Pool, drafts: GatheredDrafts
+) -> None:
+    """Otherwise If-Match would have been asked of what no longer stands."""
+    caller = await desk.caller()
+    path = await caller.workflow()
+    one = await addition(drafts, pool, path)
+    assert (await caller.call("PATCH", path, {"name": "Renamed"})).status == 200
+    assert await drafts.add(one) is False
+    assert await drafts.add(await addition(drafts, pool, path)) is True
 
 
 async def test_a_draft_of_another_account_is_no_draft(

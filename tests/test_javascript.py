@@ -337,6 +337,58 @@ async def test_a_process_that_has_died_is_replaced_and_no_script_blamed(
     assert process not in sandbox._idle
 
 
+async def test_answers_that_come_too_late_harm_no_later_script(sandbox: JavaScript) -> None:
+    """Of six fetches the first answer settles the script; the others are on their way still."""
+
+    async def answer(_call: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"error": "no"}
+
+    racing = "return await Promise.race([1, 2, 3, 4, 5, 6].map(() => fetch('x').catch(() => 7)))"
+    asking = "const seen = await fetch('y').catch(() => 8); return seen"
+    for _ in range(10):
+        assert (await sandbox.run(Script(racing, NOBODY), answer)).output == 7
+        assert await is_well(sandbox)
+        assert (await sandbox.run(Script(racing, NOBODY), answer)).output == 7
+        assert (await sandbox.run(Script(asking, NOBODY), answer)).output == 8
+    (process,) = sandbox._idle
+    assert process._runs == 40
+
+
+async def test_a_process_that_ends_between_two_scripts_is_none_s_fault(
+    sandbox: JavaScript,
+) -> None:
+    assert await is_well(sandbox)
+    (process,) = sandbox._idle
+    process._process.kill()  # and nobody has heard of it
+    assert await is_well(sandbox)
+    assert process not in sandbox._idle
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        ("setTimeout(() => 0, Infinity); return 1", 1),
+        ("setTimeout(() => 0, Infinity); await new Promise(r => setTimeout(r, 1)); return 2", 2),
+    ],
+)
+async def test_odd_timers_trip_nothing(sandbox: JavaScript, code: str, output: int) -> None:
+    assert (await ran(sandbox, code)).output == output
+
+
+async def test_who_spoils_the_clock_waits_for_their_own_time(sandbox: JavaScript) -> None:
+    code = "__step('next_timer', NaN); await new Promise(r => setTimeout(r, 5))"
+    assert await code_of(sandbox, code, timeout_ms=200) == "script_timeout"
+    assert await is_well(sandbox)
+
+
+async def test_what_is_checked_is_what_is_run(sandbox: JavaScript) -> None:
+    for code in ("}), (function () {", "}); (function () {", "let y = ;"):
+        error = await sandbox.check(code)
+        assert error is not None
+        assert error.code == "script_syntax"
+    assert await sandbox.check("return 1") is None
+
+
 async def test_a_script_whose_process_is_killed_is_told_as_crashed(sandbox: JavaScript) -> None:
     assert await is_well(sandbox)
     (process,) = sandbox._idle

@@ -83,6 +83,7 @@ async def _create(
     addition = Addition(
         call.account_id,
         draft.revision,
+        draft.updated_at,
         row,
         chains.changed(draft.actions.values(), links),
         call.change("action.created", ("action", id_), None, shown),

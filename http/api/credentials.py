@@ -18,7 +18,7 @@ import asyncpg
 from aiohttp import web
 
 from api.access import Caller, Permission, permissions_of
-from api.gathering import Gathering
+from api.gathering import PATIENCE_SECONDS, Gathering
 from api.problems import Problem
 from api.rate_limits import RateLimit
 from api.signed_tokens import (
@@ -120,7 +120,9 @@ class Gate:
 
     async def _callers_of_tokens(self, keys: Sequence[bytes]) -> Sequence[asyncpg.Record | None]:
         async with self._turns:
-            rows = await self._pool.fetch(queries.callers_of_tokens, list(set(keys)))
+            rows = await self._pool.fetch(
+                queries.callers_of_tokens, list(set(keys)), timeout=PATIENCE_SECONDS
+            )
         found = {row["token_sha256"]: row for row in rows}
         return [found.get(key) for key in keys]
 

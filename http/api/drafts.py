@@ -38,8 +38,8 @@ _OF_THE_WORKFLOW: Final = 4
 class Draft:
     """The live actions of a workflow, in order; `now` is the instant of the change.
 
-    `workflow` is the workflow's id and the instant of the change before this one. `db` is the pool
-    for a draft that was read without a lock.
+    `workflow` is the workflow's id and the instant of the change before this one, `updated_at` what
+    stands there now. `db` is the pool for a draft that was read without a lock.
     """
 
     account_id: UUID
@@ -47,6 +47,7 @@ class Draft:
     db: Connection | asyncpg.Pool
     now: datetime
     revision: int
+    updated_at: datetime
     workflow: Row
     actions: dict[UUID, Row]
 
@@ -112,7 +113,7 @@ class Draft:
 async def open_draft(call: Call, db: Connection) -> Draft:
     """Lock the workflow of the path and read its actions; 404 or 409 as `lock_to_edit` says."""
     rows = await db.fetch(queries.open_draft, call.account_id, call.id("workflow_id"))
-    draft = _draft(call, db, rows)
+    draft = _draft(call, db, rows, "changed_at")
     names = list(rows[0].keys())[_OF_THE_WORKFLOW:]
     actions = [dict(zip(names, row[_OF_THE_WORKFLOW:], strict=True)) for row in rows]
     draft.actions.update((row["id"], row) for row in actions if row["id"] is not None)
@@ -126,13 +127,15 @@ async def read_draft(call: Call) -> Draft:
     """
     drafts = call.request.app[DRAFTS]
     rows = await drafts.read(call.account_id, call.id("workflow_id"))
-    draft = _draft(call, call.pool, rows)
+    draft = _draft(call, call.pool, rows, "was_updated_at")
     draft.actions.update((row["id"], cast("Row", row)) for row in rows if row["id"] is not None)
     return draft
 
 
-def _draft(call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Record]) -> Draft:
-    """Make a draft that lacks its actions yet."""
+def _draft(
+    call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Record], updated_at: str
+) -> Draft:
+    """Make a draft that lacks its actions yet; `updated_at` is the column that says so."""
     if not rows:
         raise not_found("workflow")
     workflow_id, first = call.id("workflow_id"), rows[0]
@@ -143,6 +146,7 @@ def _draft(call: Call, db: Connection | asyncpg.Pool, rows: Sequence[asyncpg.Rec
         db,
         first["changed_at"],
         first["revision"],
+        first[updated_at],
         {"id": workflow_id, "updated_at": first["was_updated_at"]},
         {},
     )

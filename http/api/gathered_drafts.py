@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,7 +19,7 @@ import asyncpg
 from aiohttp import web
 
 from api.chains import Link, Row
-from api.gathering import Gathering
+from api.gathering import PATIENCE_SECONDS, Gathering
 from runtime.database import Connection
 from sql import load
 
@@ -31,6 +32,7 @@ _UNDONE: Final = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.TransactionRollbackError,
+    asyncpg.QueryCanceledError,
     ValueError,  # cannot be encoded
 )
 
@@ -42,11 +44,13 @@ DraftId = tuple[UUID, UUID]
 class Addition:
     """A new action for a draft that stands at `revision`, with its neighbours' new links.
 
-    `change` are the arguments of the SQL function record_change.
+    `updated_at`: of the workflow as it was read. `change` are the arguments of the SQL function
+    record_change.
     """
 
     account_id: UUID
     revision: int
+    updated_at: datetime
     row: Row
     links: Sequence[Link]
     change: tuple[Any, ...]
@@ -72,7 +76,9 @@ class GatheredDrafts:
     async def _read(self, drafts: Sequence[DraftId]) -> Sequence[Sequence[asyncpg.Record]]:
         accounts, workflows = zip(*dict.fromkeys(drafts), strict=True)
         async with self._turns:
-            rows = await self._pool.fetch(queries.drafts, accounts, workflows)
+            rows = await self._pool.fetch(
+                queries.drafts, accounts, workflows, timeout=PATIENCE_SECONDS
+            )
         found: dict[DraftId, list[asyncpg.Record]] = defaultdict(list)
         for row in rows:
             found[row["of_account"], row["of_workflow"]].append(row)
@@ -107,6 +113,7 @@ async def add(db: Connection, additions: Sequence[Addition]) -> set[UUID]:
         *([addition.row[column] for addition in additions] for column in _WRITTEN),
         *_columns([addition.change for addition in additions]),
         *(_columns(links) or [[]] * (len(Link._fields) + 2)),
+        [addition.updated_at for addition in additions],
     )
     return {row["id"] for row in rows}
 

@@ -16,6 +16,8 @@ Asked = TypeVar("Asked")
 Given = TypeVar("Given")
 
 MOST_WAITING: Final = 20_000
+PATIENCE_SECONDS: Final = 5.0
+"""For a batch that only reads: a connection that is dead must not hold up all that come after."""
 
 
 class FullError(Exception):
@@ -79,6 +81,7 @@ class Gathering(Generic[Asked, Given]):
     async def _do(self, part: Sequence[tuple[Asked, asyncio.Future[Given]]]) -> None:
         try:
             given = await self._act([asked for asked, _ in part])
+            assert len(given) == len(part), "an answer for each"
         except Exception as error:  # noqa: BLE001 - its own request gets it
             if len(part) > 1 and isinstance(error, self._alone):
                 for one in part:

@@ -146,6 +146,7 @@ def build_parser() -> Parser:
     dump.add_argument("file", metavar="FILE")
     restore = _add(dbs, "restore", _db_restore, "fill an empty database from it, all paused")
     restore.add_argument("file", metavar="FILE")
+    _add(dbs, "hold", _db_hold, "pause all workflows, before workers see a restored database")
 
     secrets = commands.add_parser(
         "secrets", help="keys that seal secrets", description="Keys that seal secrets."
@@ -289,6 +290,12 @@ def _db_restore(settings: "Settings", options: argparse.Namespace) -> int:
     from cli.backup import restore
 
     return restore(settings, options.file)
+
+
+def _db_hold(settings: "Settings", _options: argparse.Namespace) -> None:
+    from cli.backup import hold
+
+    hold(settings)
 
 
 def _db_stop(settings: "Settings", _options: argparse.Namespace) -> None:

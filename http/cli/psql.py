@@ -25,7 +25,7 @@ def run(settings: Settings, arguments: list[str]) -> int:
 
 
 def run_program(settings: Settings, program: str, arguments: list[str]) -> int:
-    """Run psql, pg_dump or pg_restore on the database; gives its exit code.
+    """Run psql or pg_dump on the database; gives its exit code.
 
     Raises as `run`, and where the server does not answer.
     """
@@ -41,7 +41,7 @@ def run_program(settings: Settings, program: str, arguments: list[str]) -> int:
         found = shutil.which(program)
         if found and program != "psql" and not _is_new_enough(found, settings.database_url):
             found = None
-    command = [found or str(wheel_binaries() / program), f"--dbname={address}", *arguments]
+    command = [found or str(wheel_binaries() / program), address, *arguments]
     return subprocess.call(command, env=environment)
 
 

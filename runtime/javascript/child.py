@@ -33,6 +33,7 @@ SLACK_MB = 32
 # What making the next isolate may take.
 BETWEEN_MB = 128
 BETWEEN_MS = 5_000
+LONGEST_WAIT_MS = 10_000
 NOBODY = 65_534
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x1000_0000, 0x4000_0000
@@ -109,12 +110,13 @@ class Script:
         """Give what became of it: `output` or `error`, with `logs`."""
         try:
             if self._job["check_only"]:
-                self._racer.eval(f"(0, {WRAPPER}{self._job['code']}{WRAPPER_END}){SOURCE_URL}")
+                if self._call("check", "") == "unbalanced":
+                    return _error("script_syntax", "SyntaxError: unbalanced braces")
                 return {"output": None}
             for name in self._job["modules"]:
                 wrapped = f"(function (module, exports, require) {{{self._modules[name]}\n}})"
                 self._racer.eval(f'__step("module", "{name}", {wrapped})')
-            if self._begin() == "unbalanced":
+            if self._call("begin", self._job["given"]) == "unbalanced":
                 return _error("script_syntax", "SyntaxError: unbalanced braces")
             ended = self._look_after()
         except py_mini_racer.JSParseException as error:
@@ -130,9 +132,9 @@ class Script:
             ended["memory_bytes"] = self._memory()
         return ended
 
-    def _begin(self) -> Any:
-        # The code begins on the second line, as where it is only checked.
-        call = f'__step("begin", {json.dumps(self._job["given"])}, {WRAPPER}'
+    def _call(self, op: str, given: str) -> Any:
+        """Call the prelude's function with the code; it begins on the second line."""
+        call = f"__step({json.dumps(op)}, {json.dumps(given)}, {WRAPPER}"
         return self._racer.eval(f"{call}{self._job['code']}{WRAPPER_END}){SOURCE_URL}")
 
     def _look_after(self) -> dict[str, Any]:
@@ -142,11 +144,13 @@ class Script:
             for call in json.loads(self._step("calls")):
                 self._pipe.write({"fetch": call})
                 outstanding += 1
-            wait = self._step("next_timer", self._clock())
+            wait = _milliseconds(self._step("next_timer", self._clock()))
             if outstanding == 0 and wait < 0:
                 message = "its promise can never settle: nothing is left that could do it"
                 return {"error": {"code": "script_never_settles", "message": message}}
             answer = self._pipe.read(None if wait < 0 else wait / 1000)
+            if answer is not None and answer.get("run") != self._job["run"]:
+                continue  # to a fetch of a script that did not wait for it
             if answer is not None:
                 outstanding -= 1
                 self._step("answer", answer["id"], json.dumps(answer["answer"]))
@@ -180,6 +184,13 @@ class Script:
         with suppress(Exception):
             return int(self._racer.heap_stats()["used_heap_size"])
         return 0
+
+
+def _milliseconds(told: Any) -> float:
+    """How long to wait for a timer, negative for none; a script may have it say anything."""
+    if not isinstance(told, int | float) or told != told:  # noqa: PLR0124 (NaN)
+        return 0
+    return min(float(told), LONGEST_WAIT_MS)
 
 
 def _logs_of(text: str) -> list[Any]:
@@ -218,7 +229,11 @@ def _syntax_error(text: str, code: str) -> dict[str, Any]:
 
 def _jobs(pipe: Pipe) -> Iterator[Any]:
     while True:
-        yield pipe.read()
+        message = pipe.read()
+        # Answers to fetches of a script that has ended may come yet.
+        if "code" in message:
+            pipe.write({"begun": message["run"]})
+            yield message
 
 
 def _data_bytes() -> int:

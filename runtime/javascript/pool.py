@@ -106,16 +106,25 @@ class JavaScript:
     async def _run(self, script: Script, fetch: Fetch, *, check_only: bool) -> Ran:
         async with self._places:
             process = await self._living() or await _Process.start()
-            try:
-                ran = await process.run(script, fetch, check_only=check_only)
-            except BaseException:
-                await process.kill()
-                raise
-            if process.is_fit:
-                self._idle.append(process)
-            else:
-                await process.kill()
-            return ran
+            ran = await self._run_in(process, script, fetch, check_only=check_only)
+            if ran is None:  # it ended while it made the next isolate: no fault of this script's
+                process = await _Process.start()
+                ran = await self._run_in(process, script, fetch, check_only=check_only)
+            return ran or Ran(error=ScriptError("script_crashed", "the sandbox does not begin"))
+
+    async def _run_in(
+        self, process: _Process, script: Script, fetch: Fetch, *, check_only: bool
+    ) -> Ran | None:
+        try:
+            ran = await process.run(script, fetch, check_only=check_only)
+        except BaseException:
+            await process.kill()
+            raise
+        if process.is_fit:
+            self._idle.append(process)
+        else:
+            await process.kill()
+        return ran
 
     async def _living(self) -> _Process | None:
         while self._idle:
@@ -194,10 +203,10 @@ class _Process:
         """Whether another script may be run in it."""
         return self._is_idle and self._runs < RUNS_PER_PROCESS
 
-    async def run(self, script: Script, fetch: Fetch, *, check_only: bool) -> Ran:
+    async def run(self, script: Script, fetch: Fetch, *, check_only: bool) -> Ran | None:
+        """Run a script; None if the process ended, or hung, before it began with it."""
         self._runs += 1
         self._is_idle = False
-        began = time.monotonic()
         self._write(
             {
                 "code": script.code,
@@ -207,8 +216,17 @@ class _Process:
                 "timeout_ms": script.timeout_ms,
                 "check_only": check_only,
                 "measures_memory": script.measures_memory,
+                "run": self._runs,
             }
         )
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                begun = await self._read()
+        except TimeoutError:
+            begun = None
+        if begun is None:
+            return None
+        began = time.monotonic()
         errands: set[asyncio.Task[None]] = set()
         watch = asyncio.create_task(self._watch(script.memory_limit_mb))
         try:
@@ -244,8 +262,9 @@ class _Process:
         return None
 
     async def _fetch(self, call: dict[str, Any], fetch: Fetch) -> None:
+        run = self._runs
         answer = await fetch(call)
-        self._write({"id": call["id"], "answer": answer})
+        self._write({"run": run, "id": call["id"], "answer": answer})
 
     async def _watch(self, memory_limit_mb: int) -> None:
         """End the process from outside when it takes more memory than it may."""

@@ -179,9 +179,11 @@
       case "module":
         modules[first] = second;
         return "";
+      case "check":
       case "begin": {
         // The code closes the function around it and opens another.
         if (arguments.length !== 3 || typeof second !== "function") return "unbalanced";
+        if (op === "check") return "";
         const { contact, workflow, steps, trigger, account } = parse(first);
         const returned = second(contact, workflow, steps, trigger, account);
         // Not a promise when the code has closed the function around it and opened another.

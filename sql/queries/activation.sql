@@ -118,14 +118,14 @@ SELECT DISTINCT family FROM opened;
 
 -- name: pause_everything
 -- Pause all workflows of all accounts, and hold all lanes, those of archived workflows too: nothing
--- that leaves the house by a workflow goes on before somebody says so. Gives how many workflows were
--- active and how many effects are open.
+-- that leaves the house by a workflow goes on before somebody says so.
 WITH paused AS (
-    UPDATE workflows w SET status = 'paused' WHERE w.status = 'active' RETURNING w.id
+    UPDATE workflows w SET status = 'paused' WHERE w.status = 'active'
 ), unheard AS (
     DELETE FROM workflow_triggers
-), held AS (
-    UPDATE lanes l SET is_paused = true WHERE l.workflow_id IS NOT NULL
 )
-SELECT (SELECT count(*) FROM paused) AS workflows,
-    (SELECT count(*) FROM effects f WHERE f.completed_at IS NULL) AS effects;
+UPDATE lanes l SET is_paused = true WHERE l.workflow_id IS NOT NULL;
+
+-- name: count_open_effects
+-- How many effects have not come to their end.
+SELECT count(*) FROM effects f WHERE f.completed_at IS NULL;

@@ -48,25 +48,27 @@ RETURNING id, workflow_id, action_type, action_config, position, previous_action
 -- name: add_actions
 -- Write new actions, at most one for a workflow, link their neighbours to them and log it, in one
 -- round trip. Nothing of one, and no row, if its draft is no longer at the revision at which it was
--- read, or is locked: a batch must not wait for whoever edits one of its drafts.
+-- read, or its workflow was changed otherwise (If-Match may have asked for it), or is locked: a batch must not wait for whoever edits one of its drafts.
 WITH new AS (
     SELECT n.*
     FROM unnest(
         $1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::text[], $6::jsonb[], $7::integer[],
         $8::uuid[], $9::uuid[], $10::uuid[], $11::boolean[], $12::text[], $13::uuid[], $14::text[],
         $15::float8[], $16::float8[], $17::timestamptz[], $18::uuid[], $19::uuid[], $20::uuid[],
-        $21::text[], $22::text[], $23::text[], $24::text[], $25::uuid[], $26::text[], $27::text[]
+        $21::text[], $22::text[], $23::text[], $24::text[], $25::uuid[], $26::text[], $27::text[],
+        $35::timestamptz[]
     ) AS n (
         account_id, revision, id, workflow_id, action_type, action_config, position,
         previous_action_id, next_action_id, branch_id, is_enabled, on_failure, fallback_action_id,
         key, canvas_x, canvas_y, created_at, by_account, by_user, by_token, by_jwt, request_id,
-        change, entity_type, entity_id, before, after
+        change, entity_type, entity_id, before, after, was_updated_at
     )
 ), open AS (
     SELECT w.id
     FROM new n
     JOIN workflows w ON w.account_id = n.account_id AND w.id = n.workflow_id
-    WHERE w.revision = n.revision AND w.deleted_at IS NULL AND w.status IN ('draft', 'paused')
+    WHERE w.revision = n.revision AND w.updated_at = n.was_updated_at
+        AND w.deleted_at IS NULL AND w.status IN ('draft', 'paused')
     FOR NO KEY UPDATE OF w SKIP LOCKED
 ), held AS (
     UPDATE workflows w
@@ -74,6 +76,7 @@ WITH new AS (
     FROM open o
     JOIN new n ON n.workflow_id = o.id
     WHERE w.account_id = n.account_id AND w.id = o.id AND w.revision = n.revision
+        AND w.updated_at = n.was_updated_at
     RETURNING w.account_id, w.id
 ), linked AS (
     UPDATE workflow_actions a

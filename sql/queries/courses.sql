@@ -77,27 +77,33 @@ RETURNING account_id, contact_id, course_id, lesson_id;
 
 -- name: set_timers
 -- Set the timers of active grants: for the next lesson that drips, and for the end of the access.
-WITH due AS (
-    SELECT g.id, g.account_id, 'course.expiry' AS kind, g.expires_at AS due_at
+-- Those of deleted courses are left alone: a timer ends the access to them.
+WITH active AS (
+    SELECT g.id, g.account_id, g.course_id, g.drip, g.granted_at, g.expires_at
     FROM course_grants g
-    WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active' AND g.expires_at IS NOT NULL
+    JOIN courses c ON c.id = g.course_id AND c.deleted_at IS NULL
+    WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active'
+),
+due AS (
+    SELECT g.id, g.account_id, 'course.expiry' AS kind, g.expires_at AS due_at
+    FROM active g
+    WHERE g.expires_at IS NOT NULL
     UNION ALL
     SELECT g.id, g.account_id, 'course.drip',
         min(g.granted_at + make_interval(hours => 24 * l.drip_after_days))
-    FROM course_grants g
-    JOIN courses c ON c.id = g.course_id AND c.deleted_at IS NULL
+    FROM active g
     JOIN lessons l
         ON l.account_id = g.account_id AND l.course_id = g.course_id AND l.deleted_at IS NULL
-    WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active' AND g.drip
+    WHERE g.drip
       AND g.granted_at + make_interval(hours => 24 * l.drip_after_days) > $2
-    GROUP BY g.id
+    GROUP BY g.id, g.account_id
 ),
 gone AS (
     DELETE FROM timers t
     WHERE t.id IN (
         SELECT o.id FROM timers o
-        JOIN course_grants g ON g.account_id = o.account_id AND g.id::text = o.dedupe_key
-        WHERE g.id = ANY ($1::uuid[]) AND o.kind = 'course.expiry' AND g.expires_at IS NULL
+        JOIN active g ON g.account_id = o.account_id AND g.id::text = o.dedupe_key
+        WHERE o.kind = 'course.expiry' AND g.expires_at IS NULL
         FOR UPDATE OF o SKIP LOCKED
     )
 )
@@ -112,12 +118,19 @@ ON CONFLICT (account_id, kind, dedupe_key)
 -- End each item's active access to its course, take its timers away, and its progress where that
 -- is not to be kept. A timer that is just being fired finds the access ended. Gives for each item,
 -- in the given order, whether there is such a course, the grant and how many lessons were forgotten.
-WITH wanted AS (
+WITH known AS (
+    -- As in grant_access, before any grant or timer: a deletion takes the course first as well.
+    SELECT c.account_id, c.id, c.name
+    FROM courses c
+    WHERE c.id = ANY ($3::uuid[]) AND c.deleted_at IS NULL
+    ORDER BY c.id
+    FOR KEY SHARE
+),
+wanted AS (
     SELECT w.*, c.name
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[], $5::text[]) WITH ORDINALITY
         AS w (account_id, contact_id, course_id, retain_progress, reason, number)
-    LEFT JOIN courses c
-        ON c.account_id = w.account_id AND c.id = w.course_id AND c.deleted_at IS NULL
+    LEFT JOIN known c ON c.account_id = w.account_id AND c.id = w.course_id
 ),
 ended AS (
     UPDATE course_grants g
@@ -151,12 +164,14 @@ ORDER BY w.number;
 
 -- name: hold_grants
 -- Lock the active ones of these grants, passing over those that a batch holds, and those whose
--- contact is being erased: what is written of them waits for it, and it for the grants.
+-- contact is being erased or whose course is being deleted: what is written of them waits for
+-- that, and that for the grants or their timers.
 SELECT g.id FROM course_grants g
 JOIN contacts c ON c.account_id = g.account_id AND c.id = g.contact_id
+JOIN courses k ON k.id = g.course_id
 WHERE g.id = ANY ($1::uuid[]) AND g.status = 'active'
 ORDER BY g.id
-FOR KEY SHARE OF c SKIP LOCKED
+FOR KEY SHARE OF c, k SKIP LOCKED
 FOR UPDATE OF g SKIP LOCKED;
 
 -- name: set_again
