@@ -24,7 +24,7 @@ FOLDER: Final = Path(__file__).parent
 LONGEST_MS: Final = 5_000
 MOST_MEMORY_MB: Final = 128
 MOST_FETCHES: Final = 20
-RUNS_PER_PROCESS: Final = 500
+RUNS_PER_PROCESS: Final = 2_000
 
 # Beyond a script's own time: the way to the process and back.
 _GRACE_SECONDS: Final = 0.25
