@@ -6,7 +6,7 @@ latest rates of the day (see runtime/currency_rates.py). Where no rate is known 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -94,18 +94,17 @@ def _outcome(stage: Stage, item: Item, name: str, row: asyncpg.Record) -> Outcom
         return UnusableError("stage_not_found", "the pipeline has no such stage").outcome
     config = item.config
     assert isinstance(config, CreateOpportunity)
-    told = {
-        "opportunity_id": str(row["id"]),
-        "pipeline_id": str(config.pipeline_id),
-        "stage_id": str(row["stage_id"]),
-        "name": name,
-        **{
-            field: None if row[field] is None else str(row[field])
-            for field in ("value", "currency", "account_value", "account_currency", "rate_valid_on")
-        },
-    }
+    told = told_of({**row, "pipeline_id": config.pipeline_id, "name": name})
     stage.emit(item, "opportunity_created", told)
     return Done(told)
+
+
+def told_of(made: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the event opportunity_created says of an opportunity, whoever has made it."""
+    fields = ("pipeline_id", "stage_id", "name", "value", "currency")
+    worth = ("account_value", "account_currency", "rate_valid_on")
+    told = {field: None if made[field] is None else str(made[field]) for field in fields + worth}
+    return {"opportunity_id": str(made["id"]), **told}
 
 
 ACTION = ActionType(

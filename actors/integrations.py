@@ -7,8 +7,6 @@ looked at anew before each dispatch (see message_permission).
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +17,7 @@ import asyncpg
 from actors.integration_kinds import domain_of
 from runtime.database import Connection
 from runtime.house import House
+from runtime.kept import Kept
 from runtime.stage import Stage
 from sql import load
 
@@ -65,33 +64,18 @@ class Integrations:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._kept: dict[UUID, tuple[float, Integration | None]] = {}
-        self._reading: dict[UUID, asyncio.Lock] = {}
+        self._kept = Kept(self._read, seconds=KEPT_SECONDS, most=MOST_KEPT)
 
     async def get(self, integration_id: UUID) -> Integration | None:
         """Give an integration; None when there is none, or it was removed.
 
         VaultError when its secrets cannot be opened with the keys of this process.
         """
-        if (kept := self._fresh(integration_id)) is not None:
-            return kept[1]
-        async with self._reading.setdefault(integration_id, asyncio.Lock()):
-            if (kept := self._fresh(integration_id)) is not None:
-                return kept[1]
-            return await self._read(integration_id)
-
-    def _fresh(self, integration_id: UUID) -> tuple[float, Integration | None] | None:
-        kept = self._kept.get(integration_id)
-        return kept if kept is not None and kept[0] > time.monotonic() else None
+        return await self._kept.get(integration_id)
 
     async def _read(self, integration_id: UUID) -> Integration | None:
         row = await self._house.pool.fetchrow(queries.integration, integration_id)
-        found = None if row is None or row["is_deleted"] else opened(row, self._house)
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.clear()
-            self._reading = {id_: lock for id_, lock in self._reading.items() if lock.locked()}
-        self._kept[integration_id] = (time.monotonic() + KEPT_SECONDS, found)
-        return found
+        return None if row is None or row["is_deleted"] else opened(row, self._house)
 
 
 def place_of(account_id: UUID, integration_id: UUID, name: str) -> str:

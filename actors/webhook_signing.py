@@ -6,10 +6,8 @@ new one both sign, so that receivers can change over without losing a call.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +20,7 @@ from standardwebhooks.webhooks import Webhook
 from runtime.database import Connection
 from runtime.house import House
 from runtime.ids import new_id
+from runtime.kept import Kept
 from runtime.secrets import VaultError
 from sql import load
 
@@ -85,15 +84,11 @@ def _place(account_id: UUID, secret_id: UUID) -> str:
 
 
 class Signer:
-    """Signs requests; keeps secrets in memory for some seconds, so that a rotation takes effect.
-
-    Safe to be used by many tasks at once: of all that miss an account's secrets, one reads them.
-    """
+    """Signs requests; keeps secrets in memory for some seconds, so that a rotation takes effect."""
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._known: dict[UUID, tuple[float, Sequence[Webhook]]] = {}
-        self._reading: dict[UUID, asyncio.Lock] = {}
+        self._signers = Kept(self._read, seconds=FRESH_SECONDS, most=MOST_KNOWN)
 
     async def headers(self, account_id: UUID, message_id: str, body: bytes) -> Mapping[str, str]:
         """Give webhook-id, webhook-timestamp and webhook-signature for a body.
@@ -101,30 +96,16 @@ class Signer:
         The id is the same on every attempt, the timestamp is this one's. Without a key to seal
         secrets with (CALLBOARD_SECRET_KEYS) there is no signature.
         """
-        signers = self._fresh(account_id)
-        if signers is None:
-            signers = await self._read(account_id)
+        signers = await self._signers.get(account_id)
         at = datetime.now(UTC)
         headers = {"webhook-id": message_id, "webhook-timestamp": str(int(at.timestamp()))}
         text = body.decode()
         signatures = [signer.sign(message_id, at, text) for signer in signers]
         return {**headers, "webhook-signature": " ".join(signatures)} if signatures else headers
 
-    def _fresh(self, account_id: UUID) -> Sequence[Webhook] | None:
-        known = self._known.get(account_id)
-        return known[1] if known is not None and known[0] > time.monotonic() else None
-
     async def _read(self, account_id: UUID) -> Sequence[Webhook]:
-        async with self._reading.setdefault(account_id, asyncio.Lock()):
-            if (signers := self._fresh(account_id)) is not None:
-                return signers
-            try:
-                found = await secrets_of(self._house, account_id)
-            except VaultError:
-                found = []
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-                self._reading = {id_: lock for id_, lock in self._reading.items() if lock.locked()}
-            signers = [Webhook(secret.text) for secret in found]
-            self._known[account_id] = time.monotonic() + FRESH_SECONDS, signers
-            return signers
+        try:
+            found = await secrets_of(self._house, account_id)
+        except VaultError:
+            return []
+        return [Webhook(secret.text) for secret in found]

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
@@ -15,9 +16,10 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from actors import registry as all_actions
-from api.calls import HOLDS_CONNECTION
+from api.calls import Call
 from api.server import create_app
 from api.tokens import create_for
+from runtime.database import Connection
 from runtime.registry import Registry
 from runtime.settings import Settings
 from tests.contract import Contract
@@ -127,17 +129,29 @@ class Desk:
         return Caller(self.client, token)
 
 
+_HOLDS_CONNECTION: ContextVar[bool] = ContextVar("holds_connection", default=False)
+
+
 @contextmanager
 def second_connections_refused() -> Iterator[None]:
-    """Fail where a request asks for a connection while it holds one; see HOLDS_CONNECTION."""
+    """Fail where a request asks for a connection while it holds one; see Call.transaction."""
     name = "_acquire"  # what all of a pool's methods go through
-    acquire = getattr(asyncpg.Pool, name)
+    acquire, transaction = getattr(asyncpg.Pool, name), Call.transaction
 
     async def acquired(pool: asyncpg.Pool, *arguments: Any) -> Any:
-        assert not HOLDS_CONNECTION.get(), "a second connection inside a transaction"
+        assert not _HOLDS_CONNECTION.get(), "a second connection inside a transaction"
         return await acquire(pool, *arguments)
 
-    with patch.object(asyncpg.Pool, name, acquired):
+    @asynccontextmanager
+    async def held(call: Call) -> AsyncIterator[Connection]:
+        async with transaction(call) as db:
+            before = _HOLDS_CONNECTION.set(True)
+            try:
+                yield db
+            finally:
+                _HOLDS_CONNECTION.reset(before)
+
+    with patch.object(asyncpg.Pool, name, acquired), patch.object(Call, "transaction", held):
         yield
 
 

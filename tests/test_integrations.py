@@ -254,7 +254,7 @@ async def test_what_is_read_is_kept_for_seconds_and_then_read_anew(
     id_ = UUID((await made(admin))["id"])
     integrations = Integrations(house)
     instant = 100.0
-    monkeypatch.setattr("actors.integrations.time.monotonic", lambda: instant)
+    monkeypatch.setattr("runtime.kept.time.monotonic", lambda: instant)
     for seen, name in enumerate(("Mail", "Mail", "Changed")):
         found = await integrations.get(id_)
         assert found is not None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from actors.contact_erasure import erase
+from runtime.dispatching import lock_addresses
 from runtime.settings import Settings
 from tests.api_desk import Caller, open_desk
-from tests.stand_ins import Counterpart, WorldWith, counterpart
+from tests.stand_ins import Counterpart, WorldWith, blocked_or_done, counterpart
 from tests.world import World
 
 V1 = "/api/v1"
@@ -116,3 +118,23 @@ async def test_what_cannot_be_is_refused(world: World, editor: Caller) -> None:
         await erase(db, world.account_id, ada)
     assert await lift(editor, ada, "email") == 404
     assert (await editor.refused("GET", f"{V1}/contacts/{ada}/opt-outs")).status == 404
+
+
+async def test_a_withdrawal_waits_for_a_dispatch_to_the_person_on_messenger(
+    world: World, editor: Caller
+) -> None:
+    ada = await world.contact(email=MAIL)
+    await world.pool.execute(
+        "INSERT INTO messenger_people (account_id, page, psid, contact_id)"
+        " VALUES ($1, 'page', '7', $2)",
+        world.account_id,
+        ada,
+    )
+    said = {"channel": "messenger", "is_given": False, "source": "by phone"}
+    async with world.pool.acquire() as db, db.transaction():
+        told = [world.account_id], ["messenger"], ["page:7"]
+        await lock_addresses(db, *told)
+        withdrawing = asyncio.create_task(editor.post(f"{V1}/contacts/{ada}/consents", said))
+        await blocked_or_done(world, withdrawing)
+        assert not withdrawing.done()
+    await withdrawing

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -43,10 +42,6 @@ RingEvents = Callable[[], Awaitable[None]]
 
 RingOperations = Callable[[], Awaitable[None]]
 """Rings for operations that wait for a worker."""
-
-HOLDS_CONNECTION: Final = ContextVar("holds_connection", default=False)
-"""Whether a request has a connection in its hand. It must not ask the pool for a second one: as
-many such requests as there are connections would wait for each other. Tests refuse it."""
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -123,16 +118,14 @@ class Call:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction, committed at the end and rolled back by a raise.
 
+        Who has it must not ask the pool for a second one: as many such requests as there are
+        connections would wait for each other. Tests refuse it on every route.
         Under an Idempotency-Key the first one's commit is what happens once.
         """
         async with self.services.turns, self.pool.acquire() as db, db.transaction():
-            held = HOLDS_CONNECTION.set(True)
-            try:
-                if self.attempt is not None:
-                    await self.attempt.mark(db)
-                yield db
-            finally:
-                HOLDS_CONNECTION.reset(held)
+            if self.attempt is not None:
+                await self.attempt.mark(db)
+            yield db
         if self.attempt is not None:
             self.attempt.is_committed = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -107,14 +108,14 @@ async def record(call: Call) -> web.Response:
 
 async def list_all(call: Call) -> web.Response:
     """List what a contact has consented to, newest first."""
-    await _known(call, call.pool)
+    await _known(call)
     rows = await call.pool.fetch(queries.consents, call.account_id, call.id("contact_id"))
     return answer({"items": [dict(row) for row in rows]})
 
 
 async def read_do_not_disturb(call: Call) -> web.Response:
     """Read on which channels the contact wants to hear nothing."""
-    return answer({"channels": (await _known(call, call.pool))["do_not_disturb"]})
+    return answer({"channels": (await _known(call))["do_not_disturb"]})
 
 
 async def set_do_not_disturb(call: Call) -> web.Response:
@@ -152,21 +153,27 @@ def _in_order(channels: list[Channel]) -> list[Channel]:
     return [channel for channel in CHANNELS if channel in channels]
 
 
-async def _known(call: Call, db: Connection | asyncpg.Pool) -> asyncpg.Record:
-    row = await db.fetchrow(queries.contact, call.account_id, call.id("contact_id"))
+async def _known(call: Call) -> asyncpg.Record:
+    row = await call.pool.fetchrow(queries.contact, call.account_id, call.id("contact_id"))
     if row is None or row["erased_at"] is not None:
         raise not_found("contact")
     return row
 
 
+async def addresses_of(call: Call, db: Connection | asyncpg.Pool) -> Sequence[tuple[str, str]]:
+    """The path's contact's addresses by channel; a 404 Problem for one that is none, or erased."""
+    contact_id: UUID = call.id("contact_id")
+    rows = await db.fetch(queries.addresses_of_contact, call.account_id, contact_id)
+    if not rows:
+        raise not_found("contact")
+    return [(row["channel"], row["address"]) for row in rows if row["address"] is not None]
+
+
 async def _locked(call: Call, db: Connection) -> Any:
     """Lock the contact's addresses, as a dispatch does, and then the contact."""
-    row = await _known(call, db)
-    by_phone = [row["phone_normalized"]] * 2 if row["phone_normalized"] else []
-    addresses = [a for a in (row["email_normalized"], *by_phone) if a]
-    channels = (["email"] if row["email_normalized"] else []) + ["sms", "voice"][: len(by_phone)]
-    if addresses:
-        await lock_addresses(db, [call.account_id] * len(addresses), channels, addresses)
+    if addresses := await addresses_of(call, db):
+        channels, names = zip(*addresses, strict=True)
+        await lock_addresses(db, [call.account_id] * len(names), channels, names)
     locked = await db.fetchrow(queries.lock_contact, call.account_id, call.id("contact_id"))
     if locked is None:
         raise not_found("contact")

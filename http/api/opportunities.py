@@ -10,6 +10,7 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import Field, WithJsonSchema
 
+from actors.create_opportunity import told_of
 from api.access import Permission
 from api.account import currency_of
 from api.answers import answer
@@ -135,18 +136,10 @@ async def _find_place(
 
 def _happened(before: Values | None, after: Values) -> Happened:
     if before is None:
-        return [("opportunity_created", _told(after))]
+        return [("opportunity_created", told_of(after))]
     if before["stage_id"] == after["stage_id"]:
         return ()
     return [("stage_changed", told_of_move(before, after))]
-
-
-def _told(made: Values) -> dict[str, str | None]:
-    """Say of a new opportunity what create_opportunity says."""
-    texts = ("pipeline_id", "stage_id", "name", "value", "currency")
-    worth = ("account_value", "account_currency", "rate_valid_on")
-    told = {name: None if made[name] is None else str(made[name]) for name in (*texts, *worth)}
-    return {"opportunity_id": str(made["id"]), **told}
 
 
 def told_of_move(before: Values, after: Values) -> dict[str, str]:

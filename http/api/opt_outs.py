@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
-from uuid import UUID
 
 import asyncpg
 from aiohttp import web
@@ -15,7 +14,7 @@ from api.access import Permission
 from api.answers import answer
 from api.bodies import Body
 from api.calls import Call, Route
-from api.consents import Source, Wording
+from api.consents import Source, Wording, addresses_of
 from api.problems import conflict, not_found
 from api.shown import Listing, Shown
 from runtime.database import Connection
@@ -58,7 +57,7 @@ class ShownOptOut(Shown):
 
 async def list_all(call: Call) -> web.Response:
     """List which of a contact's addresses are not written to, and why."""
-    return answer({"items": await _opt_outs(call, call.pool, await _addresses(call, call.pool))})
+    return answer({"items": await _opt_outs(call, call.pool, await addresses_of(call, call.pool))})
 
 
 async def record(call: Call) -> web.Response:
@@ -107,17 +106,8 @@ def _channel(call: Call) -> Channel:
     return channel
 
 
-async def _addresses(call: Call, db: Connection | asyncpg.Pool) -> Addresses:
-    """The addresses of a contact by channel; a 404 Problem without a contact that is not erased."""
-    contact_id: UUID = call.id("contact_id")
-    rows = await db.fetch(queries.addresses_of_contact, call.account_id, contact_id)
-    if not rows:
-        raise not_found("contact")
-    return [(row["channel"], row["address"]) for row in rows if row["address"] is not None]
-
-
 async def _locked(call: Call, db: Connection) -> tuple[Channel, Addresses]:
-    """The same on the path's channel, locked as a dispatch does: it comes before or sees it all."""
+    """Those on the path's channel, locked: a dispatch comes before this or sees it all."""
     channel, before = await _of(call, db)
     names = [address for _, address in before]
     await lock_addresses(db, [call.account_id] * len(names), [channel] * len(names), names)
@@ -129,7 +119,7 @@ async def _locked(call: Call, db: Connection) -> tuple[Channel, Addresses]:
 
 
 async def _of(call: Call, db: Connection) -> tuple[Channel, Addresses]:
-    found = await _addresses(call, db)
+    found = await addresses_of(call, db)
     channel = _channel(call)
     addresses = [one for one in found if one[0] == channel]
     if not addresses:

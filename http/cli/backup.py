@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -49,7 +50,7 @@ def restore(settings: Settings, file: str) -> int:
     restored and everything held, in one transaction, or nothing. 2: the database is not empty.
     """
     dsn = asyncio.run(resolve_dsn(settings))
-    if not asyncio.run(_is_empty(dsn)):
+    if asyncio.run(_ask(dsn, "SELECT to_regclass('schema_migrations') IS NOT NULL")):
         sys.stderr.write("callboard: the database is not empty; restore into a new one\n")
         return 2
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,7 @@ def restore(settings: Settings, file: str) -> int:
     if code:
         return code
     asyncio.run(migrate(dsn))
-    sys.stdout.write(_RESTORED.format(effects=asyncio.run(_open_effects(dsn))))
+    sys.stdout.write(_RESTORED.format(effects=asyncio.run(_ask(dsn, queries.count_open_effects))))
     return 0
 
 
@@ -68,8 +69,8 @@ def hold(settings: Settings) -> None:
     """Pause all workflows and hold all lanes of a database, however it was restored."""
     dsn = asyncio.run(resolve_dsn(settings))
     asyncio.run(migrate(dsn))
-    asyncio.run(_execute(dsn, queries.pause_everything))
-    sys.stdout.write(_HELD.format(effects=asyncio.run(_open_effects(dsn))))
+    asyncio.run(_ask(dsn, queries.pause_everything))
+    sys.stdout.write(_HELD.format(effects=asyncio.run(_ask(dsn, queries.count_open_effects))))
 
 
 _HELD = """\
@@ -103,26 +104,9 @@ def _run_script(settings: Settings, script: Path) -> int:
     return run_program(settings, "psql", [*options, *output])
 
 
-async def _is_empty(dsn: str) -> bool:
+async def _ask(dsn: str, query: str) -> Any:
     connection = await asyncpg.connect(dsn)
     try:
-        return not await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
+        return await connection.fetchval(query)
     finally:
         await connection.close()
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-async def _open_effects(dsn: str) -> int:
-    connection = await asyncpg.connect(dsn)
-    try:
-        count: int = await connection.fetchval(queries.count_open_effects)
-    finally:
-        await connection.close()
-    return count

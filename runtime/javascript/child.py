@@ -149,13 +149,11 @@ class Script:
                 message = "its promise can never settle: nothing is left that could do it"
                 return {"error": {"code": "script_never_settles", "message": message}}
             answer = self._pipe.read(None if wait < 0 else wait / 1000)
-            if answer is not None and answer.get("run") != self._job["run"]:
-                continue  # to a fetch of a script that did not wait for it
-            if answer is not None:
+            if answer is None:
+                self._step("fire", self._clock())
+            elif answer["run"] == self._job["run"]:  # not to a script that did not wait for it
                 outstanding -= 1
                 self._step("answer", answer["id"], json.dumps(answer["answer"]))
-            else:
-                self._step("fire", self._clock())
         state, given, logs = told.split("\n", 2)
         return {**self._ended(state, given), "logs": _logs_of(logs)}
 

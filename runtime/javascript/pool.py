@@ -105,11 +105,12 @@ class JavaScript:
 
     async def _run(self, script: Script, fetch: Fetch, *, check_only: bool) -> Ran:
         async with self._places:
-            process = await self._living() or await _Process.start()
-            ran = await self._run_in(process, script, fetch, check_only=check_only)
-            if ran is None:  # it ended while it made the next isolate: no fault of this script's
-                process = await _Process.start()
-                ran = await self._run_in(process, script, fetch, check_only=check_only)
+            if self._idle:
+                ran = await self._run_in(self._idle.pop(), script, fetch, check_only=check_only)
+                if ran is not None:
+                    return ran
+                # It had ended since its last script: no fault of this one's.
+            ran = await self._run_in(await _Process.start(), script, fetch, check_only=check_only)
             return ran or Ran(error=ScriptError("script_crashed", "the sandbox does not begin"))
 
     async def _run_in(
@@ -125,14 +126,6 @@ class JavaScript:
         else:
             await process.kill()
         return ran
-
-    async def _living(self) -> _Process | None:
-        while self._idle:
-            process = self._idle.pop()
-            if process.is_alive:
-                return process
-            await process.kill()
-        return None
 
     async def close(self) -> None:
         """End all processes."""
@@ -192,11 +185,6 @@ class _Process:
             raise RuntimeError(f"the sandbox does not start: {made._complaint.decode()[-500:]}")
         made.off_network = ready["off_network"]
         return made
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it is not known to have ended, as it may while it makes the next isolate."""
-        return self._process.returncode is None
 
     @property
     def is_fit(self) -> bool:

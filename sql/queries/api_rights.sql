@@ -1,11 +1,11 @@
 -- name: contact
 -- Whether the account has a contact, erased or not.
-SELECT c.erased_at, c.do_not_disturb, c.email_normalized, c.phone_normalized
+SELECT c.erased_at, c.do_not_disturb
 FROM contacts c WHERE c.account_id = $1 AND c.id = $2;
 
 -- name: lock_contact
 -- Lock a contact that is not erased.
-SELECT c.do_not_disturb, c.email_normalized, c.phone_normalized
+SELECT c.do_not_disturb
 FROM contacts c WHERE c.account_id = $1 AND c.id = $2 AND c.erased_at IS NULL
 FOR NO KEY UPDATE;
 
